@@ -193,6 +193,7 @@ def _created(session: session_pb2.Session, event: Event) -> None:
     session.origin = created.origin
     session.approval_policy.CopyFrom(created.approval_policy)
     session.system_prompt_addition = created.system_prompt_addition
+    session.directory = created.directory
     session.created_at.CopyFrom(event.created_at)
 
 

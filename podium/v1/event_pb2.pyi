@@ -593,6 +593,7 @@ class SessionCreated(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     APPROVAL_POLICY_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_ADDITION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Provider name: claude, codex, gemini, cursor …"""
     vendor: _builtins.str
@@ -615,6 +616,10 @@ class SessionCreated(_message.Message):
     """How it came to be."""
     system_prompt_addition: _builtins.str
     """Text added to the provider's system prompt."""
+    directory: _builtins.str
+    """Absolute path of the workspace's folder on the runner's host, when the client named a folder; the runner
+    registers it under the workspace's name. Empty = the runner knows the name.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for people and filters."""
@@ -644,10 +649,11 @@ class SessionCreated(_message.Message):
         origin: _session_pb2.Origin.ValueType = ...,
         approval_policy: _session_pb2.ApprovalPolicy | None = ...,
         system_prompt_addition: _builtins.str = ...,
+        directory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy", "effort", b"effort", "labels", b"labels", "model", b"model", "origin", b"origin", "parent_session_id", b"parent_session_id", "permission_mode", b"permission_mode", "pool", b"pool", "provider", b"provider", "runner_labels", b"runner_labels", "system_prompt_addition", b"system_prompt_addition", "title", b"title", "vendor", b"vendor", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_policy", b"approval_policy", "directory", b"directory", "effort", b"effort", "labels", b"labels", "model", b"model", "origin", b"origin", "parent_session_id", b"parent_session_id", "permission_mode", b"permission_mode", "pool", b"pool", "provider", b"provider", "runner_labels", b"runner_labels", "system_prompt_addition", b"system_prompt_addition", "title", b"title", "vendor", b"vendor", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,6 +57,7 @@ class Provider(_message.Message):
     AUTHENTICATION_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    VENDOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name: claude, codex, gemini, cursor …"""
     display_name: _builtins.str
@@ -71,6 +72,8 @@ class Provider(_message.Message):
     """Whether it can reach its model with what it has."""
     hint: _builtins.str
     """What is missing and what to do, or empty."""
+    vendor: _builtins.str
+    """Who makes its models when all come from one maker: anthropic, openai, google …; else empty."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities:
         """What it can do."""
@@ -86,10 +89,11 @@ class Provider(_message.Message):
         authentication: Global___Authentication.ValueType = ...,
         hint: _builtins.str = ...,
         capabilities: Global___Capabilities | None = ...,
+        vendor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "capabilities", b"capabilities", "display_name", b"display_name", "hint", b"hint", "installed", b"installed", "name", b"name", "runner", b"runner", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "capabilities", b"capabilities", "display_name", b"display_name", "hint", b"hint", "installed", b"installed", "name", b"name", "runner", b"runner", "vendor", b"vendor", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

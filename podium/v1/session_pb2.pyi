@@ -351,6 +351,7 @@ class Session(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """sessions/{id}; the id is a bare UUID."""
     title: _builtins.str
@@ -403,6 +404,8 @@ class Session(_message.Message):
     """Text added to the provider's system prompt."""
     revision: _builtins.int
     """Revision of its newest event."""
+    directory: _builtins.str
+    """Absolute path of the workspace's folder on the runner's host, when the client named a folder; else empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for people and filters."""
@@ -467,10 +470,11 @@ class Session(_message.Message):
         revision: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        directory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_context_used_percent", b"_context_used_percent", "approval_policy", b"approval_policy", "context_used_percent", b"context_used_percent", "created_at", b"created_at", "problem", b"problem", "tokens", b"tokens", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_used_percent", b"_context_used_percent", "approval_policy", b"approval_policy", "archived", b"archived", "client_version", b"client_version", "context_used_percent", b"context_used_percent", "created_at", b"created_at", "effort", b"effort", "host", b"host", "jsonl_path", b"jsonl_path", "labels", b"labels", "message_count", b"message_count", "model", b"model", "name", b"name", "origin", b"origin", "parent", b"parent", "permission_mode", b"permission_mode", "pool", b"pool", "problem", b"problem", "provider", b"provider", "provider_session_id", b"provider_session_id", "queued_turns", b"queued_turns", "resolved_model", b"resolved_model", "revision", b"revision", "runner", b"runner", "runner_labels", b"runner_labels", "status", b"status", "system_prompt_addition", b"system_prompt_addition", "title", b"title", "tokens", b"tokens", "turn_count", b"turn_count", "updated_at", b"updated_at", "vendor", b"vendor", "waiting_on", b"waiting_on", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_used_percent", b"_context_used_percent", "approval_policy", b"approval_policy", "archived", b"archived", "client_version", b"client_version", "context_used_percent", b"context_used_percent", "created_at", b"created_at", "directory", b"directory", "effort", b"effort", "host", b"host", "jsonl_path", b"jsonl_path", "labels", b"labels", "message_count", b"message_count", "model", b"model", "name", b"name", "origin", b"origin", "parent", b"parent", "permission_mode", b"permission_mode", "pool", b"pool", "problem", b"problem", "provider", b"provider", "provider_session_id", b"provider_session_id", "queued_turns", b"queued_turns", "resolved_model", b"resolved_model", "revision", b"revision", "runner", b"runner", "runner_labels", b"runner_labels", "status", b"status", "system_prompt_addition", b"system_prompt_addition", "title", b"title", "tokens", b"tokens", "turn_count", b"turn_count", "updated_at", b"updated_at", "vendor", b"vendor", "waiting_on", b"waiting_on", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_used_percent: _TypeAlias = _typing.Literal["context_used_percent"]  # noqa: Y015
     _WhichOneofArgType__context_used_percent: _TypeAlias = _typing.Literal["_context_used_percent", b"_context_used_percent"]  # noqa: Y015

@@ -329,8 +329,9 @@ class CreateSessionRequest(_message.Message):
     """Chosen by the caller, 1 to 128 characters; the session's id is derived from it."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
-        """Settings: title, provider, model, effort, permission_mode, workspace, pool, labels, runner_labels,
-        parent, approval_policy, system_prompt_addition. With a model alone the provider is found.
+        """Settings: title, provider, model, effort, permission_mode, workspace, directory, pool, labels,
+        runner_labels, parent, approval_policy, system_prompt_addition. With a model alone the provider is
+        found; with a directory alone the workspace is named after it.
         """
 
     @_builtins.property
@@ -950,6 +951,7 @@ class ListSessionsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     INCLUDE_ARCHIVED_FIELD_NUMBER: _builtins.int
     AT_LEAST_POSITION_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, 1 to 1,000; 0 = 50."""
     page_token: _builtins.str
@@ -962,6 +964,8 @@ class ListSessionsRequest(_message.Message):
     """Archived ones too."""
     at_least_position: _builtins.int
     """Wait until the projection has seen this position."""
+    unfinished: _builtins.bool
+    """Only sessions with a turn that runs or waits."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionStatus.ValueType]:
         """Only these statuses; empty = all."""
@@ -981,10 +985,11 @@ class ListSessionsRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         include_archived: _builtins.bool = ...,
         at_least_position: _builtins.int = ...,
+        unfinished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_position", b"at_least_position", "include_archived", b"include_archived", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "statuses", b"statuses", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_position", b"at_least_position", "include_archived", b"include_archived", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "statuses", b"statuses", "unfinished", b"unfinished", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
