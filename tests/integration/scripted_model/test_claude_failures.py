@@ -1,0 +1,125 @@
+"""The real Claude Code CLI meets what can go wrong at the model: errors, broken streams, interrupts."""
+
+import time
+from typing import Any
+
+import pytest
+from claude_agent_sdk import ClaudeSDKClient, Message, ResultError, ResultMessage, SystemMessage
+
+from podium.scripted_model import Attempts, Drop, HttpError, Pace, Reply, Script, ScriptedModel, Stall, StreamError
+
+pytestmark = pytest.mark.claude
+
+LONG = Reply(text="abcd" * 100, pace=Pace(piece_chars=4, delay_s=0.001))
+
+
+async def failing(client: ClaudeSDKClient, prompt: str) -> list[Message]:
+    """The messages up to the failed result; after it the SDK raises."""
+    messages: list[Message] = []
+    await client.query(prompt)
+    with pytest.raises(ResultError):
+        async for message in client.receive_messages():
+            messages.append(message)
+    return messages
+
+
+def failure(messages: list[Message]) -> tuple[bool, int | None]:
+    result = next(message for message in messages if isinstance(message, ResultMessage))
+    return result.is_error, result.api_error_status
+
+
+def retries(messages: list[Message]) -> list[Any]:
+    return [
+        m.data["error_status"] for m in messages if isinstance(m, SystemMessage) and m.subtype == "api_retry"
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 529])
+async def test_an_error_status_is_retried_and_then_reported(connect: Any, status: int) -> None:
+    error = HttpError(status=status, retry_after_s=0)
+    async with ScriptedModel(Script([error])) as model, connect(model) as client:
+        messages = await failing(client, "try")
+    assert failure(messages) == (True, status)
+    assert retries(messages) == [status]
+    assert [(request.status, request.attempt) for request in model.requests] == [(status, 0), (status, 1)]
+
+
+async def test_a_bad_request_is_reported_without_a_retry_notice(connect: Any) -> None:
+    async with ScriptedModel(Script([HttpError(status=400, message="no such thing")])) as model, connect(model) as client:
+        messages = await failing(client, "try")
+    assert failure(messages) == (True, 400)
+    assert retries(messages) == []
+
+
+async def test_retry_after_holds_the_client_back(connect: Any, ask: Any) -> None:
+    script = Script([Attempts(HttpError(status=429, retry_after_s=1), Reply(text="now"))])
+    async with ScriptedModel(script) as model, connect(model) as client:
+        messages = await ask(client, "try")
+    refused, answered = model.requests
+    assert answered.received_s - refused.received_s >= 1.0
+    assert messages[-1].result == "now"
+
+
+async def test_a_script_that_is_over_stops_the_client(connect: Any) -> None:
+    async with ScriptedModel(Script([])) as model, connect(model) as client:
+        messages = await failing(client, "try")
+    result = next(message for message in messages if isinstance(message, ResultMessage))
+    assert "the script is over" in str(result.result)
+
+
+async def test_a_dropped_stream_is_reported_after_its_retries(connect: Any) -> None:
+    drop = Reply(text=LONG.text, pace=LONG.pace, ends=Drop(after_pieces=5))
+    async with ScriptedModel(Script([drop])) as model, connect(model) as client:
+        messages = await failing(client, "try")
+    assert failure(messages)[0]
+    # Stream, stream again, then once without a stream.
+    assert [request.body.get("stream", False) for request in model.requests] == [True, True, False]
+    assert all(request.dropped and not request.closed_early for request in model.requests)
+
+
+async def test_a_stream_dropped_once_is_answered_at_the_second_try(connect: Any, ask: Any) -> None:
+    drop = Reply(text="never whole, " * 20, ends=Drop(after_pieces=5))
+    async with ScriptedModel(Script([Attempts(drop, Reply(text="whole"))])) as model, connect(model) as client:
+        messages = await ask(client, "try")
+    assert messages[-1].result == "whole"
+    assert [request.attempt for request in model.requests] == [0, 1]
+
+
+async def test_an_error_inside_the_stream_is_reported(connect: Any) -> None:
+    broken = Reply(text=LONG.text, pace=LONG.pace, ends=StreamError(after_pieces=5))
+    async with ScriptedModel(Script([broken])) as model, connect(model) as client:
+        messages = await failing(client, "try")
+    assert failure(messages) == (True, 529)
+    assert model.requests[0].pieces_sent == 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Reply(text=LONG.text, pace=LONG.pace, ends=Stall(after_pieces=5)), id="stalled"),
+        pytest.param(Reply(text="abcd" * 100_000, pace=LONG.pace), id="flowing"),
+    ],
+)
+async def test_an_interrupt_closes_the_connection_quickly(connect: Any, reply: Reply) -> None:
+    async with ScriptedModel(Script([reply])) as model, connect(model, include_partial_messages=True) as client:
+        await client.query("talk")
+        await model.wait_for(lambda request: request.pieces_sent >= 5)
+        asked_s = time.monotonic()
+        await client.interrupt()
+        request = await model.wait_for(lambda request: request.closed_early)
+    assert request.closed_s is not None
+    # 17 ms when nothing else runs; the bound leaves room for a busy machine.
+    assert 0 <= request.closed_s - asked_s < 2.0
+    assert request.finished_s is None
+
+
+async def test_the_client_is_usable_after_an_interrupt(connect: Any, ask: Any) -> None:
+    stalled = Reply(text=LONG.text, ends=Stall(after_pieces=5))
+    script = Script([Reply(text="second")], scenarios={"stall": [stalled]})
+    async with ScriptedModel(script) as model, connect(model) as client:
+        await client.query("[[scenario:stall]]")
+        await model.wait_for(lambda request: request.pieces_sent == 5)
+        await client.interrupt()
+        assert [m async for m in client.receive_response()][-1].terminal_reason == "aborted_streaming"
+        assert (await ask(client, "again"))[-1].result == "second"
+    assert [(request.turn, request.step) for request in model.requests] == [(0, 0), (1, 0)]
