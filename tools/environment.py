@@ -272,7 +272,7 @@ def pip_environment() -> dict[str, str]:
 
 def report(line: str) -> None:
     """Show the lines of pip that a waiting person wants: what is fetched, and the long last step."""
-    if line.startswith("Downloading ") and "metadata" not in line:
+    if line.startswith("Downloading ") and line.endswith(" MB)"):
         say(f"  fetching {line.removeprefix('Downloading ').rsplit('/', 1)[-1]}")
     elif line.startswith("Installing collected packages"):
         say(f"  installing {line.count(',') + 1} packages")
