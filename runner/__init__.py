@@ -1,1 +1,4 @@
-"""The runner: takes leases on sessions, runs providers, publishes what they say. Imports nothing: the launcher starts through here."""
+"""The runner takes leases on sessions, runs providers, publishes what they say.
+
+Nothing is imported here: every start of the launcher comes through this file.
+"""
