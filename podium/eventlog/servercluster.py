@@ -13,8 +13,9 @@ from nats.errors import Error as NatsError
 from podium.eventlog import credentials as passwords
 from podium.eventlog.credentials import Credentials
 from podium.eventlog.roles import Role
-from podium.eventlog.server import EmbeddedServer, PortInUse, ServerError, free_port
-from podium.eventlog.serverconfig import ClusterMember, ServerSettings
+from podium.eventlog.server import EmbeddedServer
+from podium.eventlog.serverconfig import ClusterMember, PortInUse, ServerError, ServerSettings
+from podium.eventlog.serverprocess import free_port
 
 MEMBERS = 3
 READY_S_MAX = 60.0

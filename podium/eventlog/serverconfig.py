@@ -26,7 +26,27 @@ LOG_BYTES_MAX = 8 * MIB
 LOG_FILES_MAX = 3
 
 
-class ServerSettingsError(Exception):
+class ServerError(Exception):
+    """The NATS server could not be started, or did not stay."""
+
+
+class BinaryMissing(ServerError):
+    """There is no nats-server to run."""
+
+
+class PortInUse(ServerError):
+    """Somebody else listens on the port."""
+
+
+class DataFolderLocked(ServerError):
+    """Another server uses the data folder."""
+
+
+class DataFolderUnusable(ServerError):
+    """The data folder cannot be written: permissions, a full disk, or not a folder."""
+
+
+class ServerSettingsError(ServerError):
     """The settings contradict themselves or what is safe."""
 
 
