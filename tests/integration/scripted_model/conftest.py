@@ -1,5 +1,6 @@
 """A clean place to run the real Claude Code CLI in: own home, own workspace, nothing of this machine's settings."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,6 +11,9 @@ import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message
 
 from podium.scripted_model import ScriptedModel, claude_environment
+
+# A turn takes 0.1 s to 2 s; a busy machine may take much longer, a turn that hangs must still end.
+TURN_DEADLINE_S = 60
 
 Connect = Callable[..., AbstractAsyncContextManager[ClaudeSDKClient]]
 
@@ -56,7 +60,8 @@ def ask() -> Callable[[ClaudeSDKClient, str], Any]:
     """Sends a prompt and returns all messages up to and with the result."""
 
     async def send(client: ClaudeSDKClient, prompt: str) -> list[Message]:
-        await client.query(prompt)
-        return [message async for message in client.receive_response()]
+        async with asyncio.timeout(TURN_DEADLINE_S):
+            await client.query(prompt)
+            return [message async for message in client.receive_response()]
 
     return send

@@ -41,7 +41,7 @@ def result(messages: list[Message]) -> ResultMessage:
 
 
 async def test_text_arrives_whole_whatever_the_pieces(connect: Any, ask: Any) -> None:
-    text = "Grüße 👩‍👩‍👧 \N{ZERO WIDTH JOINER} 漢字 \\ \"quoted\" \u2028 end"
+    text = 'Grüße 👩‍👩‍👧 \N{ZERO WIDTH JOINER} 漢字 \\ "quoted" \u2028 end'
     async with ScriptedModel(Script([Reply(text=text, pace=Pace(piece_chars=1))])) as model, connect(model) as client:
         messages = await ask(client, "say it")
     assert [block.text for block in blocks(messages, TextBlock)] == [text]
@@ -181,9 +181,7 @@ async def test_sessions_side_by_side_keep_to_their_own_scenario(connect: Any, as
     assert answers == ["this is left", "this is right"]
 
 
-async def test_the_demo_asks_for_approval_writes_a_file_and_remembers(
-    connect: Any, ask: Any, workspace: Path
-) -> None:
+async def test_the_demo_asks_for_approval_writes_a_file_and_remembers(connect: Any, ask: Any, workspace: Path) -> None:
     asked: list[str] = []
 
     async def approve(tool: str, arguments: dict[str, Any], context: Any) -> PermissionResultAllow:
@@ -205,7 +203,9 @@ async def test_the_demo_asks_for_approval_writes_a_file_and_remembers(
     assert "scripted" in answer
 
 
-async def test_all_that_the_cli_writes_stays_below_its_home(connect: Any, ask: Any, home: Path, workspace: Path) -> None:
+async def test_all_that_the_cli_writes_stays_below_its_home(
+    connect: Any, ask: Any, home: Path, workspace: Path
+) -> None:
     outside = Path("/tmp")  # where the CLI keeps task output unless it is told otherwise
     slug = str(workspace).replace("/", "-")
     script = Script([Reply(tool=ToolCall("Bash", {"command": "sleep 0", "run_in_background": True})), Reply(text="ok")])

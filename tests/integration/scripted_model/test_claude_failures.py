@@ -4,49 +4,60 @@ import time
 from typing import Any
 
 import pytest
-from claude_agent_sdk import ClaudeSDKClient, Message, ResultError, ResultMessage, SystemMessage
+from claude_agent_sdk import Message, ResultMessage, SystemMessage
 
-from podium.scripted_model import Attempts, Drop, HttpError, Pace, Reply, Script, ScriptedModel, Stall, StreamError
+from podium.scripted_model import (
+    Attempts,
+    Drop,
+    HttpError,
+    Pace,
+    Reply,
+    Script,
+    ScriptedModel,
+    Stall,
+    StreamError,
+    Turns,
+)
 
 pytestmark = pytest.mark.claude
 
 LONG = Reply(text="abcd" * 100, pace=Pace(piece_chars=4, delay_s=0.001))
 
 
-async def failing(client: ClaudeSDKClient, prompt: str) -> list[Message]:
-    """The messages up to the failed result; after it the SDK raises."""
-    messages: list[Message] = []
-    await client.query(prompt)
-    with pytest.raises(ResultError):
-        async for message in client.receive_messages():
-            messages.append(message)
-    return messages
-
-
 def failure(messages: list[Message]) -> tuple[bool, int | None]:
-    result = next(message for message in messages if isinstance(message, ResultMessage))
+    result = messages[-1]
+    assert isinstance(result, ResultMessage)
     return result.is_error, result.api_error_status
 
 
 def retries(messages: list[Message]) -> list[Any]:
-    return [
-        m.data["error_status"] for m in messages if isinstance(m, SystemMessage) and m.subtype == "api_retry"
-    ]
+    return [m.data["error_status"] for m in messages if isinstance(m, SystemMessage) and m.subtype == "api_retry"]
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 529])
-async def test_an_error_status_is_retried_and_then_reported(connect: Any, status: int) -> None:
+async def test_an_error_status_is_retried_and_then_reported(connect: Any, ask: Any, status: int) -> None:
     error = HttpError(status=status, retry_after_s=0)
     async with ScriptedModel(Script([error])) as model, connect(model) as client:
-        messages = await failing(client, "try")
+        messages = await ask(client, "try")
     assert failure(messages) == (True, status)
     assert retries(messages) == [status]
     assert [(request.status, request.attempt) for request in model.requests] == [(status, 0), (status, 1)]
 
 
-async def test_a_bad_request_is_reported_without_a_retry_notice(connect: Any) -> None:
-    async with ScriptedModel(Script([HttpError(status=400, message="no such thing")])) as model, connect(model) as client:
-        messages = await failing(client, "try")
+async def test_the_client_is_usable_after_a_failed_turn(connect: Any, ask: Any) -> None:
+    """Only a one-shot `query()` ends the CLI with an error; a client with its input open stays."""
+    script = Script(Turns([HttpError(status=401)], [Reply(text="works again")]))
+    async with ScriptedModel(script) as model, connect(model) as client:
+        assert failure(await ask(client, "first")) == (True, 401)
+        assert (await ask(client, "second"))[-1].result == "works again"
+
+
+async def test_a_bad_request_is_reported_without_a_retry_notice(connect: Any, ask: Any) -> None:
+    async with (
+        ScriptedModel(Script([HttpError(status=400, message="no such thing")])) as model,
+        connect(model) as client,
+    ):
+        messages = await ask(client, "try")
     assert failure(messages) == (True, 400)
     assert retries(messages) == []
 
@@ -60,17 +71,17 @@ async def test_retry_after_holds_the_client_back(connect: Any, ask: Any) -> None
     assert messages[-1].result == "now"
 
 
-async def test_a_script_that_is_over_stops_the_client(connect: Any) -> None:
+async def test_a_script_that_is_over_stops_the_client(connect: Any, ask: Any) -> None:
     async with ScriptedModel(Script([])) as model, connect(model) as client:
-        messages = await failing(client, "try")
-    result = next(message for message in messages if isinstance(message, ResultMessage))
-    assert "the script is over" in str(result.result)
+        messages = await ask(client, "try")
+    assert failure(messages) == (True, 400)
+    assert "the script is over" in str(messages[-1])
 
 
-async def test_a_dropped_stream_is_reported_after_its_retries(connect: Any) -> None:
+async def test_a_dropped_stream_is_reported_after_its_retries(connect: Any, ask: Any) -> None:
     drop = Reply(text=LONG.text, pace=LONG.pace, ends=Drop(after_pieces=5))
     async with ScriptedModel(Script([drop])) as model, connect(model) as client:
-        messages = await failing(client, "try")
+        messages = await ask(client, "try")
     assert failure(messages)[0]
     # Stream, stream again, then once without a stream.
     assert [request.body.get("stream", False) for request in model.requests] == [True, True, False]
@@ -85,10 +96,10 @@ async def test_a_stream_dropped_once_is_answered_at_the_second_try(connect: Any,
     assert [request.attempt for request in model.requests] == [0, 1]
 
 
-async def test_an_error_inside_the_stream_is_reported(connect: Any) -> None:
+async def test_an_error_inside_the_stream_is_reported(connect: Any, ask: Any) -> None:
     broken = Reply(text=LONG.text, pace=LONG.pace, ends=StreamError(after_pieces=5))
     async with ScriptedModel(Script([broken])) as model, connect(model) as client:
-        messages = await failing(client, "try")
+        messages = await ask(client, "try")
     assert failure(messages) == (True, 529)
     assert model.requests[0].pieces_sent == 5
 
