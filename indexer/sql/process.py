@@ -1,0 +1,118 @@
+"""One worker process as its parent sees it: start, ask, read frames, kill. The one place that spawns it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import indexer.sql
+from indexer.sql.errors import QueryFailed, SqlError
+from indexer.sql.frames import HEADER, BadFrame, Kind, parse_header
+
+START_LIMIT_S = 30.0  # 0.35 s on an idle machine
+EXIT_LIMIT_S = 5.0
+PIPE_BUFFER_BYTES = 1024 * 1024
+# Where `indexer` is imported from, for a child that gets nothing else of our environment.
+_ROOT = str(Path(indexer.sql.__file__).parents[2])
+
+
+class WorkerProcess:
+    """A child that answers one query at a time. Whoever holds it kills it or gives it back."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._ready = False
+        self._killed_for: SqlError | None = None
+        self.answered = 0
+        self.clean = True  # between queries; a worker that is given back unclean is not used again
+
+    @classmethod
+    async def start(cls, memory_bytes: int) -> "WorkerProcess":
+        """Return a starting worker; it says itself when it is ready."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "indexer.sql.worker", str(os.getpid()), str(memory_bytes),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            limit=PIPE_BUFFER_BYTES, env=_environment(), start_new_session=True,  # Ctrl-C is the parent's to handle
+        )  # fmt: skip
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child has not been seen to end."""
+        return self._process.returncode is None
+
+    async def ask(self, request: Mapping[str, Any], parameters: bytes) -> None:
+        """Send one request, once the worker is ready. QueryFailed when it is not there."""
+        self.clean = False
+        if not self._ready:
+            kind, _ = await self.read()
+            if kind is not Kind.READY:
+                raise self._broken()
+            self._ready = True
+        assert self._process.stdin is not None
+        for kind, payload in ((Kind.QUERY, json.dumps(request).encode()), (Kind.PARAMETERS, parameters)):
+            self._process.stdin.write(HEADER.pack(kind.value, len(payload)) + payload)
+        try:
+            await self._process.stdin.drain()
+        except ConnectionError:
+            raise self._broken() from None
+
+    async def read(self) -> tuple[Kind, bytes]:
+        """Return the next frame. QueryFailed (`WorkerDied`) when the worker ended or sent nonsense."""
+        assert self._process.stdout is not None
+        try:
+            kind, length = parse_header(await self._process.stdout.readexactly(HEADER.size))
+            payload = await self._process.stdout.readexactly(length) if length else b""
+        except (asyncio.IncompleteReadError, ConnectionError, BadFrame):
+            self.kill()
+            await self.ended()
+            raise self._broken() from None
+        if kind is Kind.END:
+            self.clean = True
+        return kind, payload
+
+    def kill(self, reason: SqlError | None = None) -> None:
+        """SIGKILL, now; may be repeated. `reason` is what the reader of its answer is told."""
+        self._killed_for = self._killed_for or reason
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def ended(self) -> None:
+        """Wait, not for ever, until the killed child is gone and reaped."""
+        async with asyncio.timeout(EXIT_LIMIT_S):
+            await self._process.wait()
+        transport = getattr(self._process, "_transport", None)
+        if transport is not None:
+            transport.close()  # the pipes, which may still hold unread batches
+
+    def _broken(self) -> SqlError:
+        if self._killed_for is not None:
+            return self._killed_for
+        code = self._process.returncode
+        cause = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return QueryFailed(
+            "WorkerDied",
+            f"the query worker ended ({cause}), most often for want of memory; aggregate, select less, or try again",
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Return all that a worker gets: no token, no key, no home."""
+    return {
+        "PATH": os.defpath,
+        "PYTHONPATH": _ROOT,
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        # glibc reserves 64 MB of address space per arena, by default up to 8 per core: RLIMIT_AS counts them.
+        "MALLOC_ARENA_MAX": "2",
+    }
