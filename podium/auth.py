@@ -1,7 +1,7 @@
 """Tokens: who calls, what they may do, and the files that say so.
 
-The tokens file is JSON, mode 0600: `{"tokens": [{"name": "ci", "roles": ["run"], "sha256": "…"}]}`. It holds hashes only;
-whoever made a token has the only copy.
+The tokens file is JSON, mode 0600: `{"tokens": [{"name": "ci", "roles": ["run"], "sha256": "…"}]}`. It holds hashes
+only; whoever made a token has the only copy.
 """
 
 import hashlib
@@ -65,7 +65,9 @@ class Tokens:
         """Read a tokens file; raises InvalidArgument that says what is wrong with it."""
         try:
             if path.stat().st_mode & 0o077:
-                raise InvalidArgument("tokens_file", found=str(path), expected="a file that only its owner can read (0600)")
+                raise InvalidArgument(
+                    "tokens_file", found=str(path), expected="a file that only its owner can read (0600)"
+                )
             entries = orjson.loads(path.read_bytes())["tokens"]
             if len(entries) > TOKENS_MAX:
                 raise InvalidArgument("tokens_file", found=len(entries), expected=f"at most {TOKENS_MAX} tokens")

@@ -56,7 +56,6 @@ REASONS: dict[str, str] = {
     "PROJECTION_BEHIND": "Try again: the projection has not seen the position yet.",
     "SHUTTING_DOWN": "Try again at another gateway.",
     "QUERY_TIMED_OUT": "Ask for less, or raise the indexer's time limit.",
-    "TURN_NOT_OVER": "The turn goes on; watch it, or call again with the same request id.",
     "FENCED": "Nothing: another runner owns the session now.",
 }
 
@@ -84,11 +83,15 @@ class InvalidArgument(PodiumError):
 
     code = "INVALID_ARGUMENT"
 
-    def __init__(self, field: str, *, found: object, expected: str, reason: str = "INVALID_FIELD", **facts: str) -> None:
+    def __init__(
+        self, field: str, *, found: object, expected: str, reason: str = "INVALID_FIELD", **facts: str
+    ) -> None:
         """Say which field, what was found in it and what was expected."""
         shown = repr(found)
         shown = shown if len(shown) <= 200 else shown[:200] + "…"
-        super().__init__(reason, f"{field}: found {shown}, expected {expected}", field=field, expected=expected, **facts)
+        super().__init__(
+            reason, f"{field}: found {shown}, expected {expected}", field=field, expected=expected, **facts
+        )
 
 
 class StatementRefused(PodiumError):

@@ -48,6 +48,9 @@ _CHANNEL_OPTIONS = [
 Handler: TypeAlias = Any
 Context: TypeAlias = Any
 
+CallFailed = grpc.aio.AioRpcError
+"""What a call over `channel` raises; `from_rpc_error` says what it means."""
+
 _log = structlog.get_logger()
 _caller: ContextVar[Principal] = ContextVar("caller")
 
@@ -81,7 +84,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PodiumError:
     return translated
 
 
-class _Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class _Guard(grpc.aio.ServerInterceptor):
     """Lets in who may, and turns what a handler raises into a status."""
 
     def __init__(self, tokens: Tokens, roles: Mapping[str, Role]) -> None:
@@ -104,34 +107,30 @@ class _Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
 
 
 def _guarded(handler: Handler, tokens: Tokens, role: Role) -> Handler:
-    def enter(context: Context) -> None:
-        metadata = dict(context.invocation_metadata())
-        who = tokens.authenticate(str(metadata.get("authorization", "")).removeprefix("Bearer "))
-        who.require(role)
-        _caller.set(who)
+    @asynccontextmanager
+    async def entered(context: Context) -> AsyncIterator[None]:
+        try:
+            metadata = dict(context.invocation_metadata())
+            who = tokens.authenticate(str(metadata.get("authorization", "")).removeprefix("Bearer "))
+            who.require(role)
+            _caller.set(who)
+            yield
+        except PodiumError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     async def unary(request: Any, context: Context) -> Any:
-        try:
-            enter(context)
+        async with entered(context):
             return await handler.unary_unary(request, context)
-        except PodiumError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            enter(context)
+        async with entered(context):
             async for response in handler.unary_stream(request, context):
                 yield response
-        except PodiumError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     async def both(requests: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            enter(context)
+        async with entered(context):
             async for response in handler.stream_stream(requests, context):
                 yield response
-        except PodiumError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     coders = {
         "request_deserializer": handler.request_deserializer,
@@ -168,9 +167,9 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Answer gRPC on `listen` (HOST:PORT, port 0 = any free one) and yield the port.
 
-    `services`: full service name -> function that adds it to the server. `roles`: full method (`/package.Service/Method`)
-    -> role it needs; a method that is not there needs `admin`. At the exit new calls are refused and running ones have
-    `settings.stop_grace_s`. Raises InvalidArgument when the address cannot be used.
+    `services`: full service name -> function that adds it to the server. `roles`: full method
+    (`/package.Service/Method`) -> role it needs; a method that is not there needs `admin`. At the exit new calls are
+    refused and running ones have `settings.stop_grace_s`. Raises InvalidArgument when the address cannot be used.
     """
     host, _, _ = listen.rpartition(":")
     secure = credentials(settings, host)
@@ -211,7 +210,7 @@ class _Bearer(grpc.AuthMetadataPlugin):
         callback(self._metadata, None)
 
 
-class _UnaryToken(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class _UnaryToken(grpc.aio.UnaryUnaryClientInterceptor):
     def __init__(self, token: str) -> None:
         self._token = token
 
@@ -219,7 +218,7 @@ class _UnaryToken(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-ar
         return await continuation(_with_token(client_call_details, self._token), request)
 
 
-class _StreamToken(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class _StreamToken(grpc.aio.UnaryStreamClientInterceptor):
     def __init__(self, token: str) -> None:
         self._token = token
 
@@ -240,7 +239,9 @@ def channel(address: str, token: str, ca_file: Path | None = None) -> grpc.aio.C
         both = grpc.composite_channel_credentials(tls, grpc.metadata_call_credentials(_Bearer(token)))
         return grpc.aio.secure_channel(address, both, options=_CHANNEL_OPTIONS)
     if address.rpartition(":")[0] not in LOOPBACK:
-        raise InvalidArgument("PODIUM_ADDRESS", found=address, expected="a loopback address, or PODIUM_CA_FILE beside it")
+        raise InvalidArgument(
+            "PODIUM_ADDRESS", found=address, expected="a loopback address, or PODIUM_CA_FILE beside it"
+        )
     # gRPC sends call credentials over TLS only; on loopback the token goes as plain metadata.
     interceptors: Any = [_UnaryToken(token), _StreamToken(token)]
     return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS, interceptors=interceptors)

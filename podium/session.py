@@ -97,7 +97,20 @@ def prompt_text(blocks: Iterable[content_pb2.ContentBlock]) -> str:
     return "\n".join(block.text.text for block in blocks if block.HasField("text"))
 
 
-def _apply(state: SessionState, event: Event) -> None:
+def add_usage(totals: session_pb2.TokenTotals, usage: event_pb2.Usage) -> None:
+    """Add a usage fact to sums, in place: its disjoint buckets become what people call input and output."""
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+    totals.input_tokens += usage.uncached_input_tokens + usage.cache_read_tokens + written
+    totals.cache_read_input_tokens += usage.cache_read_tokens
+    totals.cache_creation_input_tokens += written
+    totals.uncached_input_tokens += usage.uncached_input_tokens
+    totals.output_tokens += usage.output_tokens
+    totals.reasoning_tokens += usage.reasoning_tokens
+    if usage.HasField("provider_cost_microusd"):
+        totals.provider_cost_microusd += usage.provider_cost_microusd
+
+
+def _apply(state: SessionState, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case for each kind of event
     session = state.session
     session.revision = event.revision
     session.updated_at.CopyFrom(event.created_at)
@@ -143,9 +156,9 @@ def _apply(state: SessionState, event: Event) -> None:
                 approval.outcome = event.approval_resolved.outcome
                 approval.resolved_after_position = event.after_position
         case "usage":
-            _add_usage(session.tokens, event.usage)
+            add_usage(session.tokens, event.usage)
             if state.HasField("turn") and state.turn.id == event.turn_id:
-                _add_usage(state.turn.tokens, event.usage)
+                add_usage(state.turn.tokens, event.usage)
         case "context":
             if event.context.window_tokens > 0:
                 percent = 100 * event.context.used_tokens / event.context.window_tokens
@@ -304,18 +317,6 @@ def _approval_requested(state: SessionState, event: Event) -> None:
         deadline=requested.deadline if requested.HasField("deadline") else None,
         on_deadline=requested.on_deadline,
     )
-
-
-def _add_usage(totals: session_pb2.TokenTotals, usage: event_pb2.Usage) -> None:
-    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
-    totals.input_tokens += usage.uncached_input_tokens + usage.cache_read_tokens + written
-    totals.cache_read_input_tokens += usage.cache_read_tokens
-    totals.cache_creation_input_tokens += written
-    totals.uncached_input_tokens += usage.uncached_input_tokens
-    totals.output_tokens += usage.output_tokens
-    totals.reasoning_tokens += usage.reasoning_tokens
-    if usage.HasField("provider_cost_microusd"):
-        totals.provider_cost_microusd += usage.provider_cost_microusd
 
 
 def _clear_quota(session: session_pb2.Session) -> None:

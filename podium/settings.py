@@ -26,6 +26,8 @@ class ServiceSettings(BaseSettings):
     nats_url: str = Field("nats://127.0.0.1:4222", description="Servers of the log, separated by commas.")
     nats_credentials_file: Path = Field(Path("nats.json"), description="File with the users of the log, mode 0600.")
     nats_ca_file: Path | None = Field(None, description="CA of the log's TLS certificates; needed off loopback.")
+    nats_replicas: int = Field(1, ge=1, le=5, description="Copies of the log the server must keep: 3 in production.")
+    outage_s: float = Field(300.0, gt=0, description="How long to keep trying while the log is away, seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
     log_format: Literal["json", "console"] = Field("json", description="Log lines for programs or for people.")
 

@@ -1,0 +1,127 @@
+"""Wakes runners: tells the right host that a session has something to do, and makes sure none is forgotten.
+
+A wake carries no truth. It is sent when a command leaves work, when the runner that had the work is gone, when a runner
+appears, and every `sweep_interval_s` for all unfinished sessions that no living runner has.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+
+from gateway.placement import eligible
+from podium.errors import PodiumError
+from podium.eventlog import EventLog
+from podium.session import has_work
+from podium.v1 import runner_pb2, session_pb2
+from podium.v1.session_pb2 import SessionState
+
+_log = structlog.get_logger()
+
+Unfinished = Callable[[], Awaitable[list[session_pb2.Session]]]
+"""Reads from the projection which sessions have a turn that runs or waits."""
+
+
+class Living:
+    """The runners that live now, as this gateway sees them; kept by `watch`."""
+
+    def __init__(self, log: EventLog) -> None:
+        """Take the log, connected as gateway."""
+        self._log = log
+        self._by_id: dict[str, runner_pb2.Runner] = {}
+        self.catalogs: list[runner_pb2.ModelCatalog] = []
+        """What runners have told of their models, now or before."""
+        self.changed = asyncio.Event()
+        """Set when a runner appeared."""
+        self.lost: asyncio.Queue[runner_pb2.Runner] = asyncio.Queue()
+        """Runners that were lost, with what they last said."""
+
+    def all(self) -> list[runner_pb2.Runner]:
+        """Return the living runners by id."""
+        return sorted(self._by_id.values(), key=lambda runner: runner.id)
+
+    def __contains__(self, runner_id: str) -> bool:
+        return runner_id in self._by_id
+
+    async def watch(self) -> None:
+        """Follow the heartbeats until cancelled."""
+        async for sighting in self._log.directory.watch():
+            if sighting.gone:
+                self._by_id.pop(sighting.runner.id, None)
+                await self.lost.put(sighting.runner)
+                continue
+            known = self._by_id.get(sighting.runner.id)
+            self._by_id[sighting.runner.id] = sighting.runner
+            if known is None:
+                self.changed.set()
+            if known is None or len(known.providers) != len(sighting.runner.providers):
+                self.catalogs = await self._log.directory.catalogs()
+
+
+class Waker:
+    """Sends wakes."""
+
+    def __init__(self, log: EventLog, living: Living, unfinished: Unfinished, sweep_interval_s: float) -> None:
+        """Take where to send, who lives, and how to find what is unfinished."""
+        self._log = log
+        self._living = living
+        self._unfinished = unfinished
+        self._sweep_interval_s = sweep_interval_s
+
+    async def wake(self, state: SessionState) -> None:
+        """Wake a runner for the session when there is something to do and no living runner has it.
+
+        A living owner hears of every fact by itself. Failing is no error: the sweep comes round.
+        """
+        if has_work(state) and not (state.HasField("owner") and state.owner.runner in self._living):
+            await self._send(state.session)
+
+    async def run(self) -> None:
+        """Wake for lost runners at once and for all unfinished sessions now and then, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._replace_lost())
+            tasks.create_task(self._sweep())
+
+    async def _replace_lost(self) -> None:
+        while True:
+            runner = await self._living.lost.get()
+            _log.info("runner lost", runner=runner.id, sessions=len(runner.session_ids))
+            for session_id in runner.session_ids:
+                await self._wake_by_id(session_id)
+
+    async def _wake_by_id(self, session_id: str) -> None:
+        try:
+            tail = await self._log.tail(session_id)
+        except PodiumError as error:
+            _log.warning("wake put off", session=session_id, reason=error.message)
+            return
+        if tail.state is not None:
+            await self.wake(tail.state)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._wake_all(await self._unfinished())
+            except PodiumError as error:
+                _log.info("sweep put off", reason=error.message)
+            self._living.changed.clear()
+            try:
+                async with asyncio.timeout(self._sweep_interval_s):
+                    await self._living.changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _wake_all(self, sessions: Iterable[session_pb2.Session]) -> None:
+        for session in sessions:
+            if session.runner not in self._living:
+                await self._send(session)
+
+    async def _send(self, session: session_pb2.Session) -> None:
+        fitting = eligible(self._living.all(), session)
+        if not fitting:
+            return
+        session_id = session.name.removeprefix("sessions/")
+        try:
+            await self._log.wakes.publish(fitting[0].pool, fitting[0].host, session_id)
+        except PodiumError as error:
+            _log.warning("wake put off", session=session_id, reason=error.message)
