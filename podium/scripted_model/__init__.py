@@ -1,5 +1,6 @@
 """The loopback model endpoint of the demo and the tests: it stands in for the paid model and for nothing else."""
 
+from podium.scripted_model.anthropic import rate_limit_headers
 from podium.scripted_model.environment import DUMMY_KEY, claude_environment
 from podium.scripted_model.requests import RecordedRequest
 from podium.scripted_model.script import (
@@ -40,4 +41,5 @@ __all__ = [
     "Turns",
     "Usage",
     "claude_environment",
+    "rate_limit_headers",
 ]

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -21,6 +21,8 @@ from podium.scripted_model.wire import Call, Encoded, Frame, Plain
 
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+# Claude Code asks this before its first request when non-essential traffic is allowed.
+HELLO: Final = "/api/hello"
 
 ERROR_KINDS: Final = {
     400: "invalid_request_error",
@@ -42,10 +44,12 @@ CHARS_PER_TOKEN: Final = 4
 class AnthropicMessages:
     """The wire format of `POST /v1/messages`; see `WireFormat`."""
 
-    routes = (f"POST {MESSAGES}", f"POST {COUNT_TOKENS}")
+    routes = (f"POST {MESSAGES}", f"POST {COUNT_TOKENS}", f"HEAD {HELLO}")
 
     def read(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Call | Plain | None:
         """A Call for a readable messages request, a Plain for a token count or a request the real API refuses."""
+        if method in ("GET", "HEAD") and path == HELLO:
+            return Plain(status=200, payload={"message": "hello"})
         if method != "POST" or path not in (MESSAGES, COUNT_TOKENS):
             return None
         if "x-api-key" not in headers and "authorization" not in headers:
@@ -104,6 +108,33 @@ class AnthropicMessages:
             "request_id": headers["request-id"],
         }
         return Encoded(status=error.status, headers=headers, body=orjson.dumps(payload))
+
+
+def rate_limit_headers(
+    *,
+    status: Literal["allowed", "allowed_warning", "rejected"],
+    utilization: float,
+    resets_at_unix_s: int,
+    window: Literal["five_hour", "seven_day"] = "five_hour",
+) -> dict[str, str]:
+    """The headers of a subscription's limit, for a Reply or, with `rejected`, for an HttpError 429.
+
+    Claude Code turns them into a RateLimitEvent, and only for a subscription: see
+    `claude_environment(..., subscription=True)`. A rejected 429 is then not retried.
+    """
+    prefix = "anthropic-ratelimit-unified"
+    short = {"five_hour": "5h", "seven_day": "7d"}[window]
+    # Without a threshold that was passed, Claude Code takes a warning for a plain `allowed`.
+    warning = {f"{prefix}-{short}-surpassed-threshold": str(utilization)} if status == "allowed_warning" else {}
+    return {
+        f"{prefix}-status": status,
+        f"{prefix}-reset": str(resets_at_unix_s),
+        f"{prefix}-representative-claim": window,
+        f"{prefix}-{short}-status": status,
+        f"{prefix}-{short}-reset": str(resets_at_unix_s),
+        f"{prefix}-{short}-utilization": str(utilization),
+        **warning,
+    }
 
 
 def _conversation(request: object, headers: Mapping[str, str]) -> Conversation:

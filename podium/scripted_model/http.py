@@ -68,7 +68,7 @@ Handler = Callable[[Exchange], asyncio.Task[None]]
 class HttpConnection(asyncio.Protocol):
     """One client connection: one request at a time, answered by the task that `handler` starts.
 
-    The task is cancelled when the client closes its end. A client that only shuts down its sending
+    The task is cancelled when the connection closes, whoever closes it. A client that only shuts down its sending
     half counts as gone: none of the clients driven here does that and still reads.
     """
 
@@ -80,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._exchange: Exchange | None = None
+        self._closed_by_us = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -107,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
         """The client sends no more; None tells asyncio to close our end too."""
         self._client_closed()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever closed it."""
         self._client_closed()
         self._connections.discard(self)
@@ -141,11 +142,13 @@ class HttpConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what is buffered, then close."""
+        self._closed_by_us = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Close at once; what is buffered is lost."""
+        self._closed_by_us = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -199,7 +202,8 @@ class HttpConnection(asyncio.Protocol):
         self._writable.set()
         if exchange is None:
             return
-        exchange.on_client_closed(time.monotonic())
+        if not self._closed_by_us:
+            exchange.on_client_closed(time.monotonic())
         if exchange.task is not None:
             exchange.task.cancel()
 

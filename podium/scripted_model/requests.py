@@ -54,7 +54,7 @@ class RecordedRequest:
     closed_early: bool = False  # the client closed before the answer was over
 
     @cached_property
-    def body(self) -> Any:  # noqa: ANN401 - the client's JSON as it came
+    def body(self) -> Any:
         """The JSON body, or None when it is not JSON."""
         try:
             return orjson.loads(self.body_bytes)

@@ -92,14 +92,17 @@ class ScriptedModel:
 
     async def close(self) -> None:
         """Stop listening, close every connection, end every answer. May be called again."""
-        if self._server is not None:
-            self._server.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         for connection in tuple(self._connections):
             connection.abort()
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
+        if server is not None:
+            await asyncio.wait_for(server.wait_closed(), CLOSE_DEADLINE_S)
 
     # --- answering
 

@@ -203,13 +203,16 @@ async def test_the_demo_asks_for_approval_writes_a_file_and_remembers(connect: A
     assert "scripted" in answer
 
 
+def left_in_tmp(workspace: Path) -> list[Path]:
+    """What a CLI that worked in `workspace` left where it keeps task output unless it is told otherwise."""
+    return list(Path("/tmp").glob(f"claude-*/{str(workspace).replace('/', '-')}*"))
+
+
 async def test_all_that_the_cli_writes_stays_below_its_home(
     connect: Any, ask: Any, home: Path, workspace: Path
 ) -> None:
-    outside = Path("/tmp")  # where the CLI keeps task output unless it is told otherwise
-    slug = str(workspace).replace("/", "-")
     script = Script([Reply(tool=ToolCall("Bash", {"command": "sleep 0", "run_in_background": True})), Reply(text="ok")])
     async with ScriptedModel(script) as model, connect(model) as client:
         await ask(client, "work")
     assert list((home / ".claude" / "projects").glob("*/*.jsonl"))
-    assert not list(outside.glob(f"claude-*/*{slug}*"))
+    assert left_in_tmp(workspace) == []

@@ -1,12 +1,14 @@
 """The real Claude Code CLI meets what can go wrong at the model: errors, broken streams, interrupts."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from claude_agent_sdk import Message, ResultMessage, SystemMessage
+from claude_agent_sdk import AssistantMessage, Message, RateLimitEvent, ResultMessage, StreamEvent, SystemMessage
 
 from podium.scripted_model import (
+    DUMMY_KEY,
     Attempts,
     Drop,
     HttpError,
@@ -17,6 +19,8 @@ from podium.scripted_model import (
     Stall,
     StreamError,
     Turns,
+    claude_environment,
+    rate_limit_headers,
 )
 
 pytestmark = pytest.mark.claude
@@ -60,6 +64,37 @@ async def test_a_bad_request_is_reported_without_a_retry_notice(connect: Any, as
         messages = await ask(client, "try")
     assert failure(messages) == (True, 400)
     assert retries(messages) == []
+
+
+@pytest.mark.parametrize("status", ["allowed_warning", "rejected"])
+async def test_a_subscription_is_told_its_rate_limit(connect: Any, ask: Any, home: Path, status: Any) -> None:
+    resets_at = int(time.time()) + 3600
+    headers = rate_limit_headers(status=status, utilization=0.91, resets_at_unix_s=resets_at)
+    answer = Reply(text="hi", headers=headers) if status != "rejected" else HttpError(status=429, headers=headers)
+    async with ScriptedModel(Script([answer])) as model:
+        environment = claude_environment(home, model.url, subscription=True)
+        async with connect(model, env=environment) as client:
+            messages = await ask(client, "how much is left?")
+    (limit,) = [message.rate_limit_info for message in messages if isinstance(message, RateLimitEvent)]
+    assert (limit.status, limit.rate_limit_type, limit.resets_at) == (status, "five_hour", resets_at)
+    assert len(model.requests) == 1
+    assert model.requests[0].headers["authorization"] == f"Bearer {DUMMY_KEY}"
+
+
+async def test_what_came_before_a_drop_is_shown_and_then_begun_anew(connect: Any, ask: Any) -> None:
+    drop = Reply(text=LONG.text, pace=Pace(piece_chars=4, delay_s=0.05), ends=Drop(after_pieces=3))
+    script = Script([Attempts(drop, Reply(text="whole"))])
+    async with ScriptedModel(script) as model, connect(model, include_partial_messages=True) as client:
+        messages = await ask(client, "try")
+    kinds = [message.event["type"] for message in messages if isinstance(message, StreamEvent)]
+    # The CLI closes the broken message by itself, without the message_delta that carries usage.
+    assert kinds.count("message_start") == kinds.count("message_stop") == 2
+    assert kinds.count("message_delta") == 1
+    assert [m.message_id for m in messages if isinstance(m, AssistantMessage)] == [
+        message.event["message"]["id"]
+        for message in messages
+        if isinstance(message, StreamEvent) and message.event["type"] == "message_start"
+    ][1:]
 
 
 async def test_retry_after_holds_the_client_back(connect: Any, ask: Any) -> None:
