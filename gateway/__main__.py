@@ -18,7 +18,7 @@ from gateway.watch import Watches
 from podium import rpc, telemetry
 from podium.clock import SystemClock
 from podium.errors import PodiumError
-from podium.eventlog import EventLog, Role
+from podium.eventlog import EventLog, Role, RunnerDirectory, WakeQueue
 from podium.eventlog.access import log_settings
 from podium.settings import load
 from podium.v1 import session_pb2
@@ -38,14 +38,15 @@ async def running(settings: GatewaySettings) -> AsyncIterator[int]:
         EventLog.connect(log_settings(settings, Role.GATEWAY), Role.GATEWAY) as log,
         asyncio.TaskGroup() as tasks,
     ):
-        living, watches = Living(log), Watches(log)
-        waker = Waker(log, living, lambda: unfinished(relay), settings.sweep_interval_s)
-        service = SessionService(settings, log, Commands(log, SystemClock()), living, waker, watches)
+        clock = SystemClock()
+        living, watches = Living(RunnerDirectory(log.link, clock)), Watches(log)
+        waker = Waker(log, WakeQueue(log.link), living, lambda: unfinished(relay), settings.sweep_interval_s)
+        service = SessionService(settings, log, Commands(log, clock), living, waker, watches)
         services = {
             handlers.SESSIONS.full_name: handlers.sessions(service, relay),
             handlers.ANALYTICS.full_name: handlers.analytics(relay),
         }
-        background = [tasks.create_task(work) for work in (living.watch(), watches.run(), waker.run())]
+        background = [tasks.create_task(work) for work in (living.follow(), watches.run(), waker.run())]
         try:
             async with rpc.serving(settings, settings.listen, services=services, roles=handlers.roles()) as port:
                 yield port

@@ -5,13 +5,13 @@ appears, and every `sweep_interval_s` for all unfinished sessions that no living
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
 from gateway.placement import eligible
-from podium.errors import PodiumError
-from podium.eventlog import EventLog
+from podium.errors import PodiumError, Unavailable
+from podium.eventlog import Appeared, EventLog, Gone, RunnerDirectory, WakeQueue
 from podium.session import has_work
 from podium.v1 import runner_pb2, session_pb2
 from podium.v1.session_pb2 import SessionState
@@ -23,47 +23,59 @@ Unfinished = Callable[[], Awaitable[list[session_pb2.Session]]]
 
 
 class Living:
-    """The runners that live now, as this gateway sees them; kept by `watch`."""
+    """The runners that live now, as this gateway sees them, and the models they told of; kept by `follow`."""
 
-    def __init__(self, log: EventLog) -> None:
-        """Take the log, connected as gateway."""
-        self._log = log
-        self._by_id: dict[str, runner_pb2.Runner] = {}
-        self.catalogs: list[runner_pb2.ModelCatalog] = []
+    def __init__(self, directory: RunnerDirectory) -> None:
+        """Take the heartbeats."""
+        self._directory = directory
+        self._runners: Mapping[str, runner_pb2.Runner] = {}
+        self.catalogs: Sequence[runner_pb2.ModelCatalog] = ()
         """What runners have told of their models, now or before."""
-        self.changed = asyncio.Event()
-        """Set when a runner appeared."""
+        self.appeared = asyncio.Event()
         self.lost: asyncio.Queue[runner_pb2.Runner] = asyncio.Queue()
-        """Runners that were lost, with what they last said."""
+        """Runners that are gone, with what they last said."""
 
     def all(self) -> list[runner_pb2.Runner]:
         """Return the living runners by id."""
-        return sorted(self._by_id.values(), key=lambda runner: runner.id)
+        return sorted(self._runners.values(), key=lambda runner: runner.id)
 
     def __contains__(self, runner_id: str) -> bool:
-        return runner_id in self._by_id
+        return runner_id in self._runners
 
-    async def watch(self) -> None:
+    async def follow(self) -> None:
         """Follow the heartbeats until cancelled."""
-        async for sighting in self._log.directory.watch():
-            if sighting.gone:
-                self._by_id.pop(sighting.runner.id, None)
-                await self.lost.put(sighting.runner)
-                continue
-            known = self._by_id.get(sighting.runner.id)
-            self._by_id[sighting.runner.id] = sighting.runner
-            if known is None:
-                self.changed.set()
-            if known is None or len(known.providers) != len(sighting.runner.providers):
-                self.catalogs = await self._log.directory.catalogs()
+        async with self._directory.watch() as watch:
+            self._runners = watch.living
+            told = 0
+            async for change in watch:
+                if isinstance(change, Gone):
+                    await self.lost.put(change.runner)
+                    continue
+                if isinstance(change, Appeared):
+                    self.appeared.set()
+                if isinstance(change, Appeared) or self._providers() != told:
+                    told = self._providers()
+                    await self._read_catalogs()
+
+    def _providers(self) -> int:
+        return sum(len(runner.providers) for runner in self._runners.values())
+
+    async def _read_catalogs(self) -> None:
+        try:
+            self.catalogs = list((await self._directory.catalogs()).values())
+        except Unavailable as error:
+            _log.warning("model catalogs not read", reason=error.message)
 
 
 class Waker:
     """Sends wakes."""
 
-    def __init__(self, log: EventLog, living: Living, unfinished: Unfinished, sweep_interval_s: float) -> None:
+    def __init__(
+        self, log: EventLog, queue: WakeQueue, living: Living, unfinished: Unfinished, sweep_interval_s: float
+    ) -> None:
         """Take where to send, who lives, and how to find what is unfinished."""
         self._log = log
+        self._queue = queue
         self._living = living
         self._unfinished = unfinished
         self._sweep_interval_s = sweep_interval_s
@@ -104,10 +116,10 @@ class Waker:
                 await self._wake_all(await self._unfinished())
             except PodiumError as error:
                 _log.info("sweep put off", reason=error.message)
-            self._living.changed.clear()
+            self._living.appeared.clear()
             try:
                 async with asyncio.timeout(self._sweep_interval_s):
-                    await self._living.changed.wait()
+                    await self._living.appeared.wait()
             except TimeoutError:
                 continue
 
@@ -122,6 +134,6 @@ class Waker:
             return
         session_id = session.name.removeprefix("sessions/")
         try:
-            await self._log.wakes.publish(fitting[0].pool, fitting[0].host, session_id)
+            await self._queue.publish(fitting[0].pool, fitting[0].host, session_id)
         except PodiumError as error:
             _log.warning("wake put off", session=session_id, reason=error.message)
