@@ -115,6 +115,7 @@ _WORK: dict[Role, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *_looks_at(EVENTS, NATIVE, WAKES, _KV_RUNNERS, _KV_CATALOGS, _OBJ_BLOBS),
             *_reads_leader(EVENTS),
             *_reads_direct(EVENTS),
+            *_reads_leader(_KV_RUNNERS),
             *_reads_direct(_KV_RUNNERS),
             *_reads_direct(_KV_CATALOGS),
             *_reads_direct(_OBJ_BLOBS),
