@@ -157,6 +157,7 @@ class SessionWriter:
             if self._pump is not None:
                 self._pump.cancel()
                 await asyncio.wait([self._pump], timeout=CLOSE_TIMEOUT_S)
+            await self._end(Unavailable("SHUTTING_DOWN", f"the writer of session {self.session_id} is closed"))
         if self._ended is not None and self._ended.done():
             self._ended.exception()
 
@@ -234,7 +235,6 @@ class SessionWriter:
     # The pump: the only one that touches state, position and what is on its way.
 
     async def _run(self) -> None:
-        error: Exception = Unavailable("SHUTTING_DOWN", f"the writer of session {self.session_id} is closed")
         try:
             while True:
                 await self._work.wait()
@@ -244,9 +244,7 @@ class SessionWriter:
                         await self._step()
                     except (Conflict, Unavailable):
                         await self._patiently(self._step)
-        except Exception as caught:  # noqa: BLE001  # kept, and raised to everybody who writes, flushes or waits
-            error = caught
-        finally:
+        except Exception as error:  # noqa: BLE001  # kept, and raised to everybody who writes, flushes or waits
             await self._end(error)
 
     async def _step(self) -> None:
@@ -393,9 +391,10 @@ class SessionWriter:
 
     async def _end(self, error: Exception) -> None:
         assert self._ended is not None
+        if self._ended.done():
+            return
         for queued in (*self._sending, *self._queue):
             self._budget.release(queued.size)
-        if not self._ended.done():
-            self._ended.set_exception(error)
+        self._ended.set_exception(error)
         async with self._changed:
             self._changed.notify_all()
