@@ -5,7 +5,7 @@ drafts), and its capabilities as data. `registry.py` has one line for each.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -153,6 +153,15 @@ class Provider(Protocol):
     async def open(self, spec: SessionSpec, outbox: Outbox) -> Driver:
         """Start a client for the session. Raises ProviderFailed with a typed problem."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the registry knows of a provider: how to make it, and which environment its client may see."""
+
+    make: Callable[[ProviderSettings], Provider]
+    environment_names: frozenset[str] = frozenset()
+    environment_prefixes: tuple[str, ...] = ()
 
 
 class ProviderFailed(Exception):

@@ -1,0 +1,37 @@
+"""Long content on its way to the log and back: taken out of a draft before the append, put back for who needs all of it."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from google.protobuf.message import Message as ProtoMessage
+
+from podium.drafts import Draft
+from podium.eventlog.blobs import BlobStore
+from podium.eventlog.offload import moved, restore, split
+
+B = TypeVar("B", bound=ProtoMessage)
+
+
+class LongContent:
+    """Moves long content between bodies and the object store."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        """Take where the content lies."""
+        self._blobs = blobs
+
+    async def out(self, draft: Draft) -> Draft:
+        """Return a draft that fits the log, after storing what was too long; most come back as they are.
+
+        Raises Unavailable, and ResourceExhausted for a body that no moving makes short enough.
+        """
+        divided = split(draft.body, self._blobs.new_name)
+        for upload in divided.uploads:
+            await self._blobs.store(upload.blob, upload.content)
+        return replace(draft, body=divided.body) if divided.uploads else draft
+
+    async def back(self, body: B) -> B:
+        """Return the body with all its text. Raises BlobError, Unavailable."""
+        blobs = moved(body)
+        if not blobs:
+            return body
+        return restore(body, {blob.object: await self._blobs.get(blob) for blob in blobs})
