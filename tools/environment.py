@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 SETS = ("run", "claude", "test")
@@ -34,8 +35,11 @@ LOG_TAIL_LINES = 15
 EX_UNAVAILABLE = 69
 INTERRUPTED = 130
 
-ENSUREPIP_MISSING = f"""\
-{sys.executable} cannot make environments: it comes without ensurepip, and pip was not found either.
+# `pip --python` came with this version.
+PIP_THAT_INSTALLS_ELSEWHERE = (22, 3)
+
+PIP_MISSING = f"""\
+{sys.executable} can install nothing: it comes without ensurepip, and without a pip of 22.3 or newer.
 Install it (Debian, Ubuntu: apt install python3-venv), or name another Python with PODIUM_PYTHON."""
 
 
@@ -200,17 +204,31 @@ def replace(checkout: Checkout, name: str, lock: int) -> None:
 
 
 def create(generation: Path) -> None:
-    """Make an empty environment, with pip when this Python can bring it.
+    """Make an empty environment; it gets a pip of its own only when this Python has none to lend.
 
+    Borrowing saves the 7 CPU seconds of installing pip, and works where Debian has split off ensurepip.
     The interpreter is named by its real path, so that an upgrade that removes it is seen.
+
+    Raises:
+        EnvironmentBuildError: there is neither a pip nor a way to get one.
     """
-    interpreter = os.path.realpath(sys.executable)
-    command = [interpreter, "-I", "-m", "venv", str(generation)]
-    if not has_ensurepip():
-        command.insert(-1, "--without-pip")
+    command = [os.path.realpath(sys.executable), "-I", "-m", "venv", str(generation)]
+    if lends_pip():
+        command.append("--without-pip")
+    elif not has_ensurepip():
+        raise EnvironmentBuildError(PIP_MISSING)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S_MAX)
     if done.returncode != 0:
         raise EnvironmentBuildError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def lends_pip() -> bool:
+    """Whether this Python has a pip that can install into another environment."""
+    try:
+        version = metadata.version("pip")
+    except metadata.PackageNotFoundError:
+        return False
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) >= PIP_THAT_INSTALLS_ELSEWHERE
 
 
 def has_ensurepip() -> bool:
@@ -251,17 +269,11 @@ def install(checkout: Checkout, generation: Path, name: str, lock: int) -> None:
 
 
 def pip_command(generation: Path) -> list[str]:
-    """Return the pip that installs into the generation: its own, or the one of this Python.
-
-    Raises:
-        EnvironmentBuildError: there is neither.
-    """
+    """Return the pip that installs into the generation: its own, or the one that this Python lends."""
     python = str(generation / "bin" / "python")
     if (site_packages(generation) / "pip").is_dir():
         return [python, "-I", "-m", "pip"]
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "--python", python]
-    raise EnvironmentBuildError(ENSUREPIP_MISSING)
+    return [sys.executable, "-I", "-m", "pip", "--python", python]
 
 
 def pip_environment() -> dict[str, str]:

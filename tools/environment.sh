@@ -2,7 +2,6 @@
 # POSIX sh, because it runs before any Python does. On a ready environment it starts no program but
 # cmp and readlink (about 3 ms).
 
-
 # Set $python to the interpreter of an environment that holds requirements/$1.txt; build it if need be.
 # Exit code 69 (EX_UNAVAILABLE) when that cannot be done, 130 when it was interrupted.
 ensure_environment() {
@@ -39,12 +38,10 @@ find_builder() {
             "$builder" -I -c "import sys; sys.exit(not (3, 11) <= sys.version_info < $below)" >/dev/null 2>&1 && return 0
         done
     done
-    cat >&2 <<MESSAGE
-podium: no Python 3.11 or newer was found.
+    echo "podium: no Python 3.11 or newer was found.
   looked for: $*
   on PATH:    $PATH
 Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13;
-anywhere: uv python install 3.13) or name one with PODIUM_PYTHON=/path/to/python3.
-MESSAGE
+anywhere: uv python install 3.13) or name one with PODIUM_PYTHON=/path/to/python3." >&2
     exit 69
 }
