@@ -18,8 +18,9 @@ from gateway.watch import Watches
 from podium import rpc, telemetry
 from podium.clock import SystemClock
 from podium.errors import PodiumError
-from podium.eventlog import EventLog, Role, RunnerDirectory, WakeQueue
+from podium.eventlog import BlobStore, EventLog, Role, RunnerDirectory, WakeQueue
 from podium.eventlog.access import log_settings
+from podium.eventlog.content import LongContent
 from podium.settings import load
 from podium.v1 import session_pb2
 from podium.v1 import session_service_pb2 as api
@@ -41,7 +42,9 @@ async def running(settings: GatewaySettings) -> AsyncIterator[int]:
         clock = SystemClock()
         living, watches = Living(RunnerDirectory(log.link, clock)), Watches(log)
         waker = Waker(log, WakeQueue(log.link), living, lambda: unfinished(relay), settings.sweep_interval_s)
-        service = SessionService(settings, log, Commands(log, clock), living, waker, watches)
+        service = SessionService(
+            settings, log, Commands(log, clock, LongContent(BlobStore(log.link, clock))), living, waker, watches
+        )
         services = {
             handlers.SESSIONS.full_name: handlers.sessions(service, relay),
             handlers.ANALYTICS.full_name: handlers.analytics(relay),

@@ -9,9 +9,10 @@ from podium.clock import Clock
 from podium.drafts import Draft
 from podium.errors import AlreadyExists, log_unavailable
 from podium.eventlog import EventLog, StoredAppend, command
+from podium.eventlog.content import LongContent
 from podium.session import evolve, fold, seen
 from podium.v1 import session_service_pb2 as api
-from podium.v1.event_pb2 import Event
+from podium.v1.event_pb2 import Event, TurnRequested
 from podium.v1.session_pb2 import SessionState
 
 
@@ -30,10 +31,11 @@ class _Repeated(Exception):
 class Commands:
     """Runs commands against the log."""
 
-    def __init__(self, log: EventLog, clock: Clock) -> None:
-        """Take the log, connected as gateway."""
+    def __init__(self, log: EventLog, clock: Clock, content: LongContent) -> None:
+        """Take the log, connected as gateway, and where long prompts go."""
         self._log = log
         self._clock = clock
+        self._content = content
 
     async def run(self, request: Command, asked: Asked, catalog: Catalog) -> Done:
         """Return the answer to `request`; its facts are on the log.
@@ -41,6 +43,7 @@ class Commands:
         Raises what `decide` raises, AlreadyExists for a request id used with other content, Aborted or Unavailable when
         the log did not take it in time: asking again with the same request id is safe.
         """
+        await self._move_long_prompt(request)
         answer: Answer | None = None
 
         def attempt(state: SessionState | None) -> list[Draft]:
@@ -59,6 +62,14 @@ class Commands:
             raise log_unavailable("deciding", "the log found the request's facts but not its session")
         _complete(answer, result.position, result.events, result.tail.state)
         return Done(answer, result.tail.state)
+
+    async def _move_long_prompt(self, request: Command) -> None:
+        """Put what is too long for the log into the object store; nobody refers to it if the request is refused."""
+        if isinstance(request, api.StartTurnRequest | api.CreateSessionRequest):
+            moved = (await self._content.out(Draft(TurnRequested(prompt=request.turn.prompt)))).body
+            if isinstance(moved, TurnRequested) and request.HasField("turn"):
+                del request.turn.prompt[:]
+                request.turn.prompt.extend(moved.prompt)
 
     async def _answered_before(self, request: Command, asked: Asked) -> Done:
         """Decide again on the state that the request met, and answer with the facts it made."""

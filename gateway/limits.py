@@ -82,6 +82,7 @@ def turn_input(turn: session_service_pb2.TurnInput) -> session_service_pb2.TurnI
 
 def _says_something(prompt: Iterable[content_pb2.ContentBlock]) -> bool:
     blocks = list(prompt)
-    return all(block.WhichOneof("block") in ("text", "attachment") for block in blocks) and any(
-        block.text.text.strip() or block.HasField("attachment") for block in blocks
+    allowed = all(
+        block.WhichOneof("block") in ("text", "attachment") and not block.HasField("full") for block in blocks
     )
+    return allowed and any(block.text.text.strip() or block.HasField("attachment") for block in blocks)
