@@ -30,8 +30,7 @@ def claude_environment(home: Path, url: str, *, subscription: bool = False) -> d
         "PATH": PATH,
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        "TMPDIR": str(temporary),
-        "CLAUDE_CODE_TMPDIR": str(temporary),  # else /tmp/claude-UID, whatever TMPDIR says
+        "TMPDIR": str(temporary),  # else the CLI writes /tmp/claude-UID and /tmp/cc-socks
         "CLAUDE_CONFIG_DIR": str(home / ".claude"),
         "ANTHROPIC_BASE_URL": url,
         "CLAUDE_CODE_OAUTH_TOKEN" if subscription else "ANTHROPIC_API_KEY": DUMMY_KEY,

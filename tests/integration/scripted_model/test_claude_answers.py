@@ -1,5 +1,6 @@
 """The real Claude Code CLI takes what the script says: text, thinking, tools, sub-agents, resume, exact usage."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,8 @@ async def test_the_demo_asks_for_approval_writes_a_file_and_remembers(connect: A
 
 def left_in_tmp(workspace: Path) -> list[Path]:
     """What a CLI that worked in `workspace` left where it keeps task output unless it is told otherwise."""
-    return list(Path("/tmp").glob(f"claude-*/{str(workspace).replace('/', '-')}*"))
+    slug = re.sub(r"[^A-Za-z0-9]", "-", str(workspace))
+    return list(Path("/tmp").glob(f"claude-*/{slug}*"))
 
 
 async def test_all_that_the_cli_writes_stays_below_its_home(

@@ -23,9 +23,11 @@ DEADLINE_S = 30
 
 
 @contextlib.asynccontextmanager
-async def connection(model: ScriptedModel) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connection(
+    model: ScriptedModel, *, buffer_bytes: int = 1 << 24
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     url = urlsplit(model.url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=1 << 24)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=buffer_bytes)
     try:
         async with asyncio.timeout(DEADLINE_S):
             yield reader, writer
@@ -131,16 +133,20 @@ async def test_a_fast_stream_keeps_its_rate() -> None:
 
 
 async def test_a_client_that_does_not_read_holds_the_player_back() -> None:
-    reply = Reply(text="x" * 32_000_000, pace=Pace(piece_chars=10_000))
-    async with ScriptedModel(Script([reply])) as model, connection(model) as (reader, writer):
+    reply = Reply(text="x" * 64_000_000, pace=Pace(piece_chars=10_000))
+    async with ScriptedModel(Script([reply])) as model, connection(model, buffer_bytes=1 << 16) as (reader, writer):
         writer.write(request())
-        seen = await model.wait_for(lambda seen: seen.pieces_sent > 0)
-        await reader.readuntil(b"message_start")
-        assert seen.finished_s is None
-        assert seen.pieces_sent < 3200
-        while seen.finished_s is None:
-            await reader.read(1 << 20)
-        assert seen.pieces_sent == 3200
+        await model.wait_for(lambda seen: seen.pieces_sent > 0)
+        (served,) = model._connections
+        async with asyncio.timeout(DEADLINE_S):
+            while served._writable.is_set():  # noqa: ASYNC110 - the opposite of what the event tells
+                await asyncio.sleep(0.001)
+        assert served._transport is not None
+        assert served._transport.get_write_buffer_size() < 1_000_000
+        assert model.requests[0].pieces_sent < 6400
+        while len(await reader.read(1 << 20)) > 0 and model.requests[0].finished_s is None:
+            pass
+        assert model.requests[0].pieces_sent == 6400
 
 
 async def test_leaving_the_endpoint_ends_stalled_streams_at_once() -> None:
