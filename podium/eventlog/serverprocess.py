@@ -18,7 +18,7 @@ from podium.eventlog.serverconfig import (
     ServerSettings,
 )
 
-_PROBE_S_MAX = 2.0
+_PROBE_S_MAX = 0.5
 # Below every system's ephemeral range: a client that reconnects to a port of that range while the server is
 # away may be given this very port as its own end, connect to itself, and keep the server from coming back.
 _PORTS = range(20_000, 30_000)
@@ -28,6 +28,7 @@ _INFO_BYTES_MAX = 64 * 1024
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.environ.pop("LC_CTYPE", None)  # Python's own addition (PEP 538)
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)

@@ -8,7 +8,7 @@ appended after the handler's look is never forgotten.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from podium.eventlog.jetstream import log_needed, store
 from podium.eventlog.layout import WAKES, session_of, wake_subject
-from podium.eventlog.link import Denied, Link, LinkError, NoAnswer, status_of
+from podium.eventlog.link import Denied, Link, LinkError, status_of
 from podium.eventlog.subjects import part
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ CONSUMER_IDLE_S = 24 * 3600
 PULL_S = 2.0
 """How long one question to the server waits for a wake; also how long a question may be lost with a connection."""
 _ANSWER_MARGIN_S = 2.0
-_RETRY_S = 1.0
+_RETRY_S = 0.25
 _NS = 1_000_000_000
 _NOTHING_NOW = (404, 408)
 
@@ -74,43 +74,89 @@ class WakeQueue:
         with log_needed("waking a runner"):
             await store(self._link, wake_subject(part(pool), part(host), session_id), b"")
 
-    async def consume(self, pool: str, host: str) -> AsyncIterator[Wake]:
-        """Yield wakes one by one for ever; the next is fetched when it is asked for, so ask when there is a free slot.
+    async def consume(self, pool: str, host: str) -> AsyncGenerator[Wake, None]:
+        """Yield a host's wakes one by one, for ever; several runners of a host share them.
 
-        While the server is away it waits. Several runners of a host share its wakes. Raises Denied.
+        The next is fetched when it is asked for, so ask when there is a free slot. While the server is away it waits.
+        Raises Denied when the role may not.
         """
-        ready = False
         while True:
+            asking = _Asking(self._link, part(pool), part(host), self._ack_wait_s)
+            stop_listening = self._link.on_reconnect(asking.start_over)
             try:
-                if not ready:
-                    await self._make_consumer(pool, host)
-                    ready = True
-                message = await self._pull(pool, host)
-            except NoAnswer:
-                # The server was asked and the connection broke, or it went away: ask again.
-                ready = False
+                # At the end the server sees that nobody listens, and hands no wake out to nobody.
+                async with self._link.subscribe(asking.inbox, asking.take):
+                    while True:
+                        yield await asking.next_wake()
             except Denied:
                 raise
             except LinkError as error:
                 log.warning("no wakes for now: %s", error)
-                ready = False
-                await asyncio.sleep(_RETRY_S)
                 await self._link.wait_connected(PULL_S)
-            else:
-                if message is None:
-                    continue
-                if message.reply:
-                    yield Wake(self._link, message)
-                else:
-                    ready = status_of(message) in _NOTHING_NOW
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                stop_listening()
 
-    async def _make_consumer(self, pool: str, host: str) -> None:
+
+class _Asking:
+    """One consumer's questions to the server, one at a time, and the answers to them."""
+
+    def __init__(self, link: Link, pool: str, host: str, ack_wait_s: float) -> None:
+        """Take pool and host as parts of a subject."""
+        self.inbox = link.new_inbox()
+        self._link = link
+        # A plus is in no name, so no two pairs share a consumer.
+        self._consumer = f"{pool}+{host}"
+        self._subject = wake_subject(pool, host, "*")
+        self._ack_wait_s = ack_wait_s
+        self._answers: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._ready = False
+
+    async def next_wake(self) -> Wake:
+        """Return the next wake. Raises LinkError."""
+        while True:
+            message = await self._next()
+            if message is None:
+                continue
+            if message.reply:
+                return Wake(self._link, message)
+            if status_of(message) not in _NOTHING_NOW:
+                # The consumer or its leader is gone.
+                self._ready = False
+                await asyncio.sleep(_RETRY_S)
+
+    def take(self, message: Msg) -> None:
+        """Take what the server sends: a wake, or why there is none."""
+        self._answers.put_nowait(message)
+
+    def start_over(self) -> None:
+        """Ask again: the question was lost with the connection."""
+        self._ready = False
+        self._answers.put_nowait(None)
+
+    async def _next(self) -> Msg | None:
+        """Return the server's next answer, None when the question must be put again."""
+        if self._answers.empty():
+            if not self._ready:
+                await self._make_consumer()
+                self._ready = True
+            await self._link.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{WAKES}.{self._consumer}",
+                orjson.dumps({"batch": 1, "expires": int(PULL_S * _NS)}),
+                reply=self.inbox,
+            )
+        try:
+            return await asyncio.wait_for(self._answers.get(), PULL_S + _ANSWER_MARGIN_S)
+        except TimeoutError:
+            self._ready = False
+            return None
+
+    async def _make_consumer(self) -> None:
         """Make the host's consumer when it is not there; an equal one stays as it is."""
-        name, subject = _consumer(pool, host), wake_subject(part(pool), part(host), "*")
         config: dict[str, Any] = {
-            "name": name,
-            "durable_name": name,
-            "filter_subject": subject,
+            "name": self._consumer,
+            "durable_name": self._consumer,
+            "filter_subject": self._subject,
             "ack_policy": "explicit",
             "ack_wait": int(self._ack_wait_s * _NS),
             "deliver_policy": "all",
@@ -118,21 +164,8 @@ class WakeQueue:
             "max_ack_pending": -1,
             "inactive_threshold": CONSUMER_IDLE_S * _NS,
         }
-        await self._link.api(f"CONSUMER.CREATE.{WAKES}.{name}.{subject}", {"stream_name": WAKES, "config": config})
-
-    async def _pull(self, pool: str, host: str) -> Msg | None:
-        """Return a wake or the server's refusal, None when there was nothing in PULL_S."""
-        answer = await self._link.request(
-            f"$JS.API.CONSUMER.MSG.NEXT.{WAKES}.{_consumer(pool, host)}",
-            orjson.dumps({"batch": 1, "expires": int(PULL_S * _NS)}),
-            timeout_s=PULL_S + _ANSWER_MARGIN_S,
-        )
-        return None if status_of(answer) in _NOTHING_NOW else answer
-
-
-def _consumer(pool: str, host: str) -> str:
-    # A plus is in no name, so no two pairs share a consumer.
-    return f"{part(pool)}+{part(host)}"
+        request = {"stream_name": WAKES, "config": config}
+        await self._link.api(f"CONSUMER.CREATE.{WAKES}.{self._consumer}.{self._subject}", request)
 
 
 def _deliveries(reply: str) -> int:
