@@ -1,6 +1,6 @@
 """Compile requirements/*.txt, pinned and hashed, from the dependencies that pyproject.toml declares.
 
-The sets are nested (run < claude < test): the largest is resolved first and the smaller ones are
+The sets are nested (run < claude < image < test): the largest is resolved first and the smaller ones are
 held to its versions, so that an environment can grow from one set to the next without a change.
 
     .venv/bin/python tools/compile_requirements.py             keeps every pin that still fits
@@ -20,7 +20,8 @@ REQUIREMENTS = ROOT / "requirements"
 
 # Largest first: the first one decides the versions.
 SETS: dict[str, list[str]] = {
-    "test": ["--extra", "claude", "--group", "test", "--group", "check"],
+    "test": ["--extra", "claude", "--extra", "deploy", "--group", "test", "--group", "check"],
+    "image": ["--extra", "claude", "--extra", "deploy"],
     "claude": ["--extra", "claude"],
     "run": [],
 }

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK_FILES = {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "package-lock.json", "yarn.lock", "pnpm-lock.yaml"}
-SETS = ["run", "claude", "test"]
+SETS = ["run", "claude", "image", "test"]
 
 # Each pattern is split, so that this file is not what it finds.
 FORBIDDEN = {
@@ -60,6 +60,7 @@ def test_every_declared_dependency_is_pinned_in_its_set() -> None:
     declared = {
         "run": project["project"]["dependencies"],
         "claude": project["project"]["optional-dependencies"]["claude"],
+        "image": project["project"]["optional-dependencies"]["deploy"],
         "test": [*groups["test"], *groups["check"]],
     }
     for name, requirements in declared.items():
