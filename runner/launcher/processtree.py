@@ -18,7 +18,7 @@ from runner.launcher.files import MARK_VARIABLE, Process
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
 # Fields of /proc/<pid>/stat counted from the one after the command's closing parenthesis.
-_STATE, _PARENT, _START = 0, 1, 19
+_STATE, _PARENT, _THREADS, _START = 0, 1, 17, 19
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `collections.abc` is only for the reader: it would be one import more at start
@@ -142,14 +142,18 @@ def _table() -> dict[int, tuple[int, int]]:
 
 
 def _row(pid: int) -> tuple[int, int] | None:
-    """Return parent and start time; None for a zombie, which no signal can end. Source: proc_pid_stat(5)."""
+    """Return parent and start time; None for a zombie, which no signal can end. Source: proc_pid_stat(5).
+
+    A process whose first thread has ended looks like a zombie too, but has other threads and lives.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()
     except OSError:
         return None
     fields = text[text.rindex(b")") + 2 :].split()
-    return None if fields[_STATE] in (b"Z", b"X") else (int(fields[_PARENT]), int(fields[_START]))
+    ended = fields[_STATE] == b"X" or (fields[_STATE] == b"Z" and int(fields[_THREADS]) <= 1)
+    return None if ended else (int(fields[_PARENT]), int(fields[_START]))
 
 
 def _table_from_ps() -> dict[int, tuple[int, int]]:

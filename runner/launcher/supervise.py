@@ -99,7 +99,11 @@ class _Family:
 
     def look(self) -> list[Process]:
         """Reap who ended, note how the CLI did, and return who still lives."""
-        return descendants(os.getpid()) if self.reap() else []
+        while self.reap():
+            alive = descendants(os.getpid())
+            if alive:
+                return alive
+        return []  # and not before the last zombie is reaped: it may be the CLI, whose status we owe
 
     def reap(self) -> bool:
         """Reap every ended child, adopted ones too; return whether any child is left."""

@@ -17,7 +17,7 @@ from runner.processes import Launch, prepare_launch
 PATIENCE_S = 20.0  # for facts that come in milliseconds on an idle machine
 ROOT = Path(__file__).parents[3]
 
-# Starts one descendant of each kind named, prints their pids as one line of JSON, ends with its standard input.
+# Starts one descendant of each kind named, prints their pids as one line of JSON.
 AGENT = """
 import os, signal, sys, time
 
@@ -50,8 +50,10 @@ def descend(kind, told):
         os.kill(os.getpid(), signal.SIGSTOP)
     forever()
 
+kinds = sys.argv[1:]
+unending = "unending" in kinds and not kinds.remove("unending")  # else the agent ends with its standard input
 pids = [os.getpid()]
-for kind in sys.argv[1:]:
+for kind in kinds:
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
@@ -60,7 +62,7 @@ for kind in sys.argv[1:]:
     with os.fdopen(reader) as told:
         pids.append(int(told.readline()))
 os.write(1, (str(pids) + "\\n").encode())
-if "unending" in sys.argv[1:]:
+if unending:
     forever()
 while os.read(0, 65536):
     pass

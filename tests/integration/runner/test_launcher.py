@@ -135,13 +135,25 @@ def test_no_descendant_outlives_the_cli(start: Start, kind: str) -> None:
     assert alive(family) == []
 
 
-def test_a_descendant_has_time_to_end_by_itself(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["", "kill -STOP $$;"])
+def test_a_descendant_has_time_to_end_by_itself(start: Start, tmp_path: Path, then: str) -> None:
+    """Also a stopped one: it meets its SIGTERM only when it is continued."""
     farewell = tmp_path / "farewell"
-    orderly = f"trap 'sleep 0.2; echo done > {farewell}; exit' TERM; echo; while :; do sleep 0.05; done"
-    started = start("/bin/sh", "-c", f"({orderly}) & read line")
+    orderly = f"trap 'sleep 0.1; echo done > {farewell}; exit' TERM; echo; {then} while :; do sleep 0.05; done"
+    started = start("/bin/sh", "-c", f"/bin/sh -c '{orderly.replace(chr(39), QUOTE)}' & read line")
     started.line()
     started.close_input()
     started.finish()
+    assert farewell.read_text() == "done\n"
+
+
+def test_a_grandchild_has_time_too_when_its_parent_will_not_end(start: Start, tmp_path: Path) -> None:
+    farewell = tmp_path / "farewell"
+    orderly = f"trap 'echo done > {farewell}; exit' TERM; echo; while :; do sleep 0.05; done"
+    started = start(sys.executable, "-I", "-S", "-c", STUBBORN_PARENT, orderly)
+    started.line()
+    started.process.terminate()
+    assert started.finish()[0] == -signal.SIGKILL
     assert farewell.read_text() == "done\n"
 
 
@@ -178,7 +190,7 @@ def test_output_ends_with_the_cli_even_while_the_launcher_still_ends_others(star
 
 
 def test_sigterm_ends_the_whole_tree(start: Start) -> None:
-    started = start(*agent("setsid", "daemon"))
+    started = start(*agent("setsid", "daemon", "unending"))
     family = started.family()
     started.process.terminate()
     assert started.finish()[0] == -signal.SIGTERM
@@ -237,13 +249,14 @@ def test_a_folder_elsewhere_does_not_help_an_earlier_owner(start: Start, session
     assert alive(family) == family
 
 
-def test_nothing_starts_for_a_runner_that_is_gone(start: Start, session: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pid_lives", [False, True])
+def test_nothing_starts_for_a_runner_that_is_gone(session: str, tmp_path: Path, *, pid_lives: bool) -> None:
     gone = subprocess.Popen(["/bin/true"])
     gone.wait()
-    executable = prepare_launch(tmp_path / "session", launch(session, ["/bin/echo", "never"]))
-    spec = Spec.from_bytes((tmp_path / "session" / "spec").read_bytes())
-    spec.owner = (gone.pid, 1)
-    (tmp_path / "session" / "spec").write_bytes(spec.to_bytes())
+    executable = prepare_launch(tmp_path, launch(session, ["/bin/echo", "never"]))
+    spec = Spec.from_bytes((tmp_path / "spec").read_bytes())
+    spec.owner = (os.getpid() if pid_lives else gone.pid, 1)
+    (tmp_path / "spec").write_bytes(spec.to_bytes())
     done = subprocess.run([executable], capture_output=True, timeout=PATIENCE_S, check=False)
     assert (refusal(done.returncode), done.stdout) == (LaunchRefusal.OWNER_GONE, b"")
 
@@ -294,6 +307,18 @@ def test_the_record_says_who_runs_the_session_and_goes_with_it(start: Start, ses
     started.finish()
     assert read_record(tmp_path / "session") is None
 
+
+QUOTE = "'\"'\"'"  # a single quote within single quotes, for sh
+
+STUBBORN_PARENT = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])
+while True:
+    time.sleep(60)
+"""
 
 QUIET_STUBBORN = """
 import os, signal, time

@@ -58,7 +58,9 @@ def run_agent(runner: FakeRunner, folder: Path, session: str, *kinds: str) -> tu
 
 
 def test_nothing_outlives_a_killed_runner(runner: FakeRunner, folder: Path, session: str) -> None:
-    launcher, family = run_agent(runner, folder, session, "setsid", "daemon", "stubborn", "stopped", "quiet")
+    launcher, family = run_agent(
+        runner, folder, session, "setsid", "daemon", "stubborn", "stopped", "quiet", "unending"
+    )
     runner.send(signal.SIGKILL)
     assert eventually(lambda: alive([launcher, *family]) == [])
     assert eventually(lambda: read_record(folder) is None)
@@ -68,7 +70,15 @@ def test_nothing_outlives_a_killed_runner_where_the_kernel_has_no_pidfd(folder: 
     old_kernel = f"import os, sys; del os.pidfd_open; sys.path.append({str(ROOT)!r})\n"
     old_kernel += "from runner.launcher.supervise import main; main(sys.argv[1:])"
     runner = subprocess.Popen(
-        [sys.executable, "-c", RUNNER_WITHOUT_PIDFD, str(folder), session, old_kernel, *agent("setsid", "daemon")],
+        [
+            sys.executable,
+            "-c",
+            RUNNER_WITHOUT_PIDFD,
+            str(folder),
+            session,
+            old_kernel,
+            *agent("setsid", "daemon", "unending"),
+        ],
         stdout=subprocess.PIPE,
         env={"PYTHONPATH": str(ROOT)},
     )
