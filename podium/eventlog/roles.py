@@ -96,6 +96,8 @@ _WORK: dict[Role, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *_reads_direct(_KV_RUNNERS),
             *_reads_direct(_KV_CATALOGS),
             *_reads_direct(_OBJ_BLOBS),
+            # WatchEvents: everybody's facts from a position on.
+            *_consumes(EVENTS, acknowledges=False),
             # Prompts over 64 KiB.
             f"$O.{BLOBS}.C.*",
             f"$O.{BLOBS}.M.*",
