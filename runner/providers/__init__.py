@@ -1,0 +1,1 @@
+"""The providers: one port, one folder for each client, one registry."""

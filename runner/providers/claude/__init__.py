@@ -1,0 +1,1 @@
+"""Claude Code as a provider, driven through claude-agent-sdk; no other folder knows either."""
