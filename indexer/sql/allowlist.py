@@ -1,6 +1,7 @@
 """The gate: a query's text in, a vetted statement out, or a refusal that says what to change. Pure.
 
-An allow-list over DuckDB's own syntax tree. Deny-lists fail: `WITH x AS (COPY … TO 'file') SELECT 1` is a SELECT to DuckDB.
+An allow-list over DuckDB's own syntax tree. Deny-lists fail: to DuckDB `WITH x AS (COPY … TO 'file') SELECT 1` is a
+SELECT.
 The tree's shape is in `grammar`, the function names in `functions`, the sizes in `bounds`; here is the walk.
 """
 
@@ -32,9 +33,10 @@ MAX_NODES = 50_000
 
 CATALOG = "podium"  # what the snapshot is attached as
 SCHEMA = "main"
-# Relations DuckDB finds without a schema beside ours; a CTE may not take such a name, so a slip in scoping finds nothing.
+# Relations DuckDB finds without a schema beside ours; no CTE may take such a name, so a slip in scoping finds nothing.
 RESERVED_PREFIXES = ("duckdb_", "pg_", "sqlite_", "pragma_")
 
+_NOTHING: tuple[object, ...] = (None, "", False, 0, [])
 _ONE_SELECT = "exactly one SELECT (WITH, VALUES, FROM, DESCRIBE, SUMMARIZE and SHOW TABLES included)"
 
 
@@ -96,6 +98,15 @@ class _Walk:
         self._relations = relations
         self._parameters = parameters
         self._nodes = 0
+        self._visitors: Mapping[Role, Callable[[Node, frozenset[str], int, int], None]] = {
+            Role.EXPR: self.expression,
+            Role.EXPRS: self.expression,
+            Role.QUERY: self.query,
+            Role.QUERIES: self.query,
+            Role.TABLE: self.table,
+            Role.PARTS: self._part,
+            Role.SAMPLE: self._sample,
+        }
 
     def query(self, node: Node, scope: frozenset[str], depth: int, gain: int) -> None:
         fields = self._enter(node, QUERIES_BY_TYPE, "type", "query", depth)
@@ -172,6 +183,8 @@ class _Walk:
                 gain = self._call(node, WINDOW_FUNCTIONS, gain)
             case "TYPE":
                 gain = self._type(node, gain)
+            case _:
+                pass  # its fields say it all
         self._fields(node, fields, scope, depth, gain)
 
     def _call(self, node: Node, allowed: frozenset[str], gain: int) -> int:
@@ -236,31 +249,23 @@ class _Walk:
 
     def _role(self, where: str, value: Any, role: object, scope: frozenset[str], depth: int, gain: int) -> None:
         match role:
-            case Role.PLAIN:
-                if not _is_plain(value):
-                    raise _unknown(where)
-            case Role.EMPTY:
-                if value not in (None, "", False, 0, []):
+            case Role.PLAIN | Role.EMPTY:
+                if not (_is_plain(value) if role is Role.PLAIN else value in _NOTHING):
                     raise _unknown(where)
             case Role.CTES:
                 pass  # checked before the rest, because it opens a scope
-            case Role.SAMPLE:
-                if value is not None:
-                    self._fields(value, SAMPLE_CLAUSE, scope, depth, gain)
-            case Role.EXPR | Role.EXPRS:
+            case Role.EXPR | Role.EXPRS | Role.QUERY | Role.QUERIES | Role.TABLE | Role.PARTS | Role.SAMPLE:
+                visit = self._visitors[role]
                 for item in _flat(value):
-                    self.expression(item, scope, depth, gain)
-            case Role.QUERY | Role.QUERIES:
-                for item in _flat(value):
-                    self.query(item, scope, depth, gain)
-            case Role.TABLE:
-                for item in _flat(value):
-                    self.table(item, scope, depth, gain)
-            case Role.PARTS:
-                for item in _flat(value):
-                    self._fields(item, self._enter(item, PARTS_BY_TYPE, "type", "clause", depth), scope, depth, gain)
+                    visit(item, scope, depth, gain)
             case _:
                 raise AssertionError(f"grammar gives {where} no known role: {role!r}")
+
+    def _part(self, node: Node, scope: frozenset[str], depth: int, gain: int) -> None:
+        self._fields(node, self._enter(node, PARTS_BY_TYPE, "type", "clause", depth), scope, depth, gain)
+
+    def _sample(self, node: Node, scope: frozenset[str], depth: int, gain: int) -> None:
+        self._fields(node, SAMPLE_CLAUSE, scope, depth, gain)
 
 
 def _flat(value: Any) -> Iterable[Node]:

@@ -87,7 +87,8 @@ def bound(expression: Node, parameters: Parameters) -> int | None:
             return _parameter(expression["identifier"], parameters)
         case "FUNCTION":
             return _call_bound(expression, parameters)
-    return None
+        case _:
+            return None
 
 
 def _call_bound(call: Node, parameters: Parameters) -> int | None:

@@ -4,33 +4,33 @@ Of its own because POSIX locks belong to a process: closing any handle on the li
 has it open would drop DuckDB's lock, and a second writer could come in. Also because it can be killed.
 """
 
+import contextlib
 import fcntl
 import os
 import sys
+from pathlib import Path
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks where the file system can (XFS, btrfs)
 _CHUNK_BYTES = 16 * 1024 * 1024
 
 
-def copy(source: str, target: str) -> None:
+def copy(source: Path, target: Path) -> None:
     """Make `target` a copy of `source` that is on disk when this returns, or is not there at all."""
-    partial = f"{target}.partial"
-    with open(source, "rb", buffering=0) as reader, open(partial, "xb", buffering=0) as writer:
+    partial = target.with_suffix(".partial")
+    with source.open("rb", buffering=0) as reader, partial.open("xb", buffering=0) as writer:
         _transfer(reader.fileno(), writer.fileno())
         os.fchmod(writer.fileno(), 0o400)
         os.fsync(writer.fileno())
-    os.rename(partial, target)
-    folder = os.open(os.path.dirname(target), os.O_RDONLY)
+    partial.rename(target)
+    folder = os.open(target.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
 
 
 def _transfer(reader: int, writer: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # no shared blocks here: copy them
         fcntl.ioctl(writer, _FICLONE, reader)
         return
-    except OSError:
-        pass  # no shared blocks here: copy them
     size = os.fstat(reader).st_size
     done = 0
     while done < size:
@@ -48,4 +48,4 @@ def _written(writer: int, piece: bytes) -> int:
 
 
 if __name__ == "__main__":
-    copy(sys.argv[1], sys.argv[2])
+    copy(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -4,11 +4,11 @@ Read-only and sealed: no external access, no file system after opening, no exten
 """
 
 import json
-import os
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -32,7 +32,7 @@ _SEAL = (
 )
 
 # `/home/…` in an error is the machine's, `/message/content` is the user's JSON pointer.
-_ROOTS = "|".join(sorted(re.escape(name) for name in os.listdir("/")))
+_ROOTS = "|".join(sorted(re.escape(entry.name) for entry in Path("/").iterdir()))
 _PATHS = re.compile(rf"/(?:{_ROOTS})(?:/[^\s'\"`,;:)]*)?")
 
 
@@ -56,6 +56,7 @@ class Snapshot:
         self._memory_bytes = memory_bytes
 
     def close(self) -> None:
+        """Let go of the file; an answer half read ends here."""
         self._connection.close()
 
     def interrupt(self) -> None:
@@ -69,8 +70,7 @@ class Snapshot:
     def relation(self, text: str, parameters: Mapping[str, Any] | None) -> duckdb.DuckDBPyRelation:
         """Return the bound, not yet running query, its functional dependencies spelt out if DuckDB asks for it.
 
-        Args:
-            parameters: by placeholder name; None to bind with NULLs, for the schema alone.
+        `parameters` are by placeholder name; None binds NULLs, for the schema alone.
 
         StatementRefused, QueryFailed, QueryTooLarge.
         """
@@ -142,7 +142,7 @@ class Deadline:
         self._timer = threading.Timer(max(seconds, 0.0), snapshot.interrupt)
         self._timer.daemon = True
 
-    def __enter__(self) -> "Deadline":
+    def __enter__(self) -> Self:
         self._timer.start()
         return self
 
@@ -157,18 +157,24 @@ def translated(error: BaseException, memory_bytes: int, limit_s: float = 0.0) ->
             return error
         case duckdb.InterruptException():
             return QueryTimedOut(limit_s)
-        case MemoryError() | duckdb.OutOfMemoryException() | pa.ArrowMemoryError():
+        case MemoryError():  # Arrow's too
             return QueryTooLarge("memory", memory_bytes)
         case RecursionError():
             return QueryFailed("RecursionError", "the statement is nested too deeply; split it with WITH")
-        case duckdb.Error() | pa.ArrowException() | ValueError() | TypeError():
-            text = str(error)
-            if "std::bad_alloc" in text or "Out of Memory" in text or "failed to allocate" in text.lower():
-                return QueryTooLarge("memory", memory_bytes)
-            if "INTERRUPT" in text:
-                return QueryTimedOut(limit_s)
-            return QueryFailed(type(error).__name__, scrubbed(text))
-    return QueryFailed("Internal", f"the worker met {type(error).__name__}")
+        case duckdb.Error() | pa.ArrowException() | OSError() | ValueError() | TypeError():
+            return _from_text(str(error), type(error).__name__, memory_bytes, limit_s)
+        case _:
+            return QueryFailed("Internal", f"the query worker met {type(error).__name__}; please report it")
+
+
+def _from_text(text: str, name: str, memory_bytes: int, limit_s: float) -> SqlError:
+    """Return the error by DuckDB's own heading: in mid-stream Arrow passes all of them on as OSError."""
+    if text.startswith(("Out of Memory Error", "std::bad_alloc", "bad allocation")) or "std::bad_alloc" in text[:200]:
+        return QueryTooLarge("memory", memory_bytes)
+    if text.startswith("INTERRUPT Error"):
+        return QueryTimedOut(limit_s)
+    heading = re.match(r"([A-Z][A-Za-z ]{2,40}) Error: ", text)
+    return QueryFailed(heading[1].replace(" ", "") + "Exception" if heading else name, scrubbed(text))
 
 
 def scrubbed(text: str) -> str:

@@ -9,7 +9,7 @@ SqlError
 └── SnapshotUnavailable the store could not be copied and there is no earlier copy
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 MAX_MESSAGE_CHARS = 600  # DuckDB quotes the offending value, which can be megabytes of a transcript
@@ -100,7 +100,7 @@ class SnapshotUnavailable(SqlError):
 
 
 # What a worker may say of itself; the other two are the parent's.
-_FROM_WORKER: Mapping[str, type[SqlError]] = {
+_FROM_WORKER: Mapping[str, Callable[..., SqlError]] = {
     error.code: error for error in (StatementRefused, QueryTimedOut, QueryTooLarge, QueryFailed)
 }
 

@@ -26,6 +26,7 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._ready = False
+        self._reading = asyncio.Lock()
         self._killed_for: SqlError | None = None
         self.answered = 0
         self.clean = True  # between queries; a worker that is given back unclean is not used again
@@ -36,7 +37,8 @@ class WorkerProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "indexer.sql.worker", str(os.getpid()), str(memory_bytes),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            limit=PIPE_BUFFER_BYTES, env=_environment(), start_new_session=True,  # Ctrl-C is the parent's to handle
+            limit=PIPE_BUFFER_BYTES, env=worker_environment(),
+            start_new_session=True,  # Ctrl-C is the parent's to handle
         )  # fmt: skip
         return cls(process)
 
@@ -70,8 +72,9 @@ class WorkerProcess:
         """Return the next frame. QueryFailed (`WorkerDied`) when the worker ended or sent nonsense."""
         assert self._process.stdout is not None
         try:
-            kind, length = parse_header(await self._process.stdout.readexactly(HEADER.size))
-            payload = await self._process.stdout.readexactly(length) if length else b""
+            async with self._reading:
+                kind, length = parse_header(await self._process.stdout.readexactly(HEADER.size))
+                payload = await self._process.stdout.readexactly(length) if length else b""
         except (asyncio.IncompleteReadError, ConnectionError, BadFrame):
             self.kill()
             await self.ended()
@@ -88,11 +91,13 @@ class WorkerProcess:
 
     async def ended(self) -> None:
         """Wait, not for ever, until the killed child is gone and reaped."""
+        assert self._process.stdout is not None
         async with asyncio.timeout(EXIT_LIMIT_S):
+            async with self._reading:
+                # asyncio reports the exit only after the pipes' ends, and those come behind the unread batches.
+                while await self._process.stdout.read(PIPE_BUFFER_BYTES):
+                    pass
             await self._process.wait()
-        transport = getattr(self._process, "_transport", None)
-        if transport is not None:
-            transport.close()  # the pipes, which may still hold unread batches
 
     def _broken(self) -> SqlError:
         if self._killed_for is not None:
@@ -105,7 +110,7 @@ class WorkerProcess:
         )
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Return all that a worker gets: no token, no key, no home."""
     return {
         "PATH": os.defpath,

@@ -1,10 +1,12 @@
 """What the operating system holds the worker to: memory, files, life and rank. Called once, by the worker itself."""
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 5  # other people's questions wait for the projection, not the other way round
@@ -36,15 +38,11 @@ def confine(memory_bytes: int) -> None:
 
 def _mapped_bytes() -> int:
     try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[0]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except FileNotFoundError:  # not Linux: address space is not what counts there
         return 1 << 40
 
 
 def _volunteer_for_the_oom_killer() -> None:
-    try:
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")
-    except OSError:
-        return  # not Linux, or not allowed: only a preference
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: only a preference
+        Path("/proc/self/oom_score_adj").write_text("1000")

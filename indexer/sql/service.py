@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -101,7 +101,7 @@ class QueryRunner:
         self._busy: set[WorkerProcess] = set()
         self._closed = False
 
-    async def __aenter__(self) -> "QueryRunner":
+    async def __aenter__(self) -> Self:
         await self._warm_up()
         return self
 
@@ -126,30 +126,28 @@ class QueryRunner:
     ) -> AsyncIterator[QueryResult]:
         """Run one SELECT; the schema is there when the block is entered, the batches come by iterating.
 
-        Args:
-            parameters: values in order for `?` and `$1`, or by name for `$name`; anything Arrow can hold.
-            caller: who asks, for the limit per caller.
-            at_least_position: wait for a copy that has this position of the log.
+        `parameters` are values in order for `?` and `$1`, or by name for `$name`; anything Arrow can hold. `caller` is
+        who asks, for the limit per caller. With `at_least_position` it waits for a copy that has this position.
 
         Any SqlError, on entering or in place of a batch. Leaving the block before the end kills the worker.
         """
         limits = limits or self._settings.limits
         arguments = encode_parameters(parameters)
-        async with self._asked(sql, arguments, limits, caller, at_least_position, schema_only=False) as result:
+        async with self._asked(sql, arguments, limits, caller, at_least_position, schema_only=False) as (_, result):
             yield result
 
     async def describe(self, sql: str, limits: QueryLimits | None = None, caller: str = "") -> Description:
         """Return the schema and the placeholders of one SELECT without running it. Any SqlError."""
         limits = limits or self._settings.limits
-        async with self._asked(sql, b"", limits, caller, None, schema_only=True) as result:
-            _, names = await _answer(result._worker, Kind.NAMES)
-            await _answer(result._worker, Kind.END)
+        async with self._asked(sql, b"", limits, caller, None, schema_only=True) as (worker, result):
+            _, names = await _answer(worker, Kind.NAMES)
+            await _answer(worker, Kind.END)
             return Description(result.ipc_schema, tuple(json.loads(names)))
 
     @asynccontextmanager
     async def _asked(
         self, sql: str, arguments: bytes, limits: QueryLimits, caller: str, at_least: int | None, *, schema_only: bool
-    ) -> AsyncIterator[QueryResult]:
+    ) -> AsyncIterator[tuple[WorkerProcess, QueryResult]]:
         """Hold a place, a copy and a worker that has answered with a schema; the deadline kills the worker."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.timeout_s
@@ -160,7 +158,7 @@ class QueryRunner:
                     await stack.enter_async_context(self._admitted(caller))
                     copy = await stack.enter_async_context(self._snapshots.lease(at_least))
                     worker = await stack.enter_async_context(self._worker())
-                    result_age_s = self._snapshots.age_s(copy)
+                    age_s = self._snapshots.age_s(copy)
                     request = self._request(sql, copy, limits, deadline - loop.time(), schema_only=schema_only)
                     await worker.ask(request, arguments)
                     _, ipc_schema = await _answer(worker, Kind.SCHEMA)
@@ -168,7 +166,7 @@ class QueryRunner:
                 raise late from None
             killer = loop.call_at(deadline + GRACE_S, worker.kill, late)
             stack.callback(killer.cancel)
-            yield QueryResult(worker, ipc_schema, copy, result_age_s)
+            yield worker, QueryResult(worker, ipc_schema, copy, age_s)
 
     def _request(
         self, sql: str, copy: Copy, limits: QueryLimits, left_s: float, *, schema_only: bool

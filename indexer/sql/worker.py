@@ -4,6 +4,8 @@ It owns one read-only copy of the store at a time and nothing else. It may be ki
 Imports are kept to what a query needs; `tests/integration/indexer/sql/test_worker.py` names what may not be loaded.
 """
 
+import contextlib
+import fcntl
 import io
 import json
 import os
@@ -22,6 +24,8 @@ from indexer.sql.frames import Kind, read_frame, write_frame
 from indexer.sql.sandbox import confine, die_with_parent
 
 Request = dict[str, Any]
+
+_PIPE_BYTES = 1024 * 1024  # Linux's limit for users; with its default of 64 KB a batch takes 45 wake-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Worker:
                     self._query(snapshot, request, _decoded(parameters))
         except BrokenPipeError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the parent must hear of it, whatever it is; it ends no task
             failure = translated(error, request["memory_bytes"], request["limit_s"])
             if not isinstance(failure, StatementRefused):
                 self._close()  # an answer may be half read, and DuckDB takes no other work on that connection
@@ -119,9 +123,12 @@ def _listen(requests: BinaryIO, inbox: "queue.SimpleQueue[tuple[Request, bytes]]
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Return stdin and stdout for frames alone: whatever a library prints goes to stderr instead."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # over the user's quota: slower, not wrong
+            fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     os.dup2(2, 1)
     requests = io.BufferedReader(io.FileIO(os.dup(0), "rb"))
-    return requests, _Whole(answers)
+    return requests, cast("BinaryIO", _Whole(answers))
 
 
 class _Whole(io.RawIOBase):
@@ -147,8 +154,8 @@ def main() -> None:
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True, name="parent").start()
     pa.set_cpu_count(1)
     confine(confined)
-    worker = Worker(cast("BinaryIO", answers))
-    write_frame(cast("BinaryIO", answers), Kind.READY)
+    worker = Worker(answers)
+    write_frame(answers, Kind.READY)
     while True:
         request, parameters = inbox.get()
         worker.answer(request, parameters)

@@ -58,7 +58,9 @@ SESSIONS = [
 def message_row(session: int, number: int, role: str) -> list[Any]:
     """Return a row of `session_messages`, `number` seconds into its session."""
     kind = "user" if role == "user" else "assistant"
-    content = f'{{"type": "{kind}", "message": {{"role": "{kind}", "content": [{{"type": "text", "text": "m{number}"}}]}}}}'
+    content = (
+        f'{{"type": "{kind}", "message": {{"role": "{kind}", "content": [{{"type": "text", "text": "m{number}"}}]}}}}'
+    )
     at = f"2026-11-20 {session:02d}:00:{number:02d}+00"
     return [f"m{session}.{number}", f"s{session}", role, content, at, f"t{session}", number]
 
@@ -97,7 +99,7 @@ class LiveStore:
     @asynccontextmanager
     async def quiesced(self) -> AsyncIterator[Quiet]:
         async with self._writing:
-            await asyncio.to_thread(self.connection.execute, "CHECKPOINT")
+            await asyncio.to_thread(self.connection.cursor().execute, "CHECKPOINT")
             self.checkpoints += 1
             yield Quiet(self.path, self.position)
 
@@ -173,7 +175,7 @@ def read_sections(file: str, word: str) -> list[tuple[str, str]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `legitimate` and `attack` one value per section of their files."""
+    """One value per section of their files for `legitimate` and for `attack`."""
     for name, file, word in (("legitimate", "legitimate.sql", "query"), ("attack", "attacks.sql", "attack")):
         if name in metafunc.fixturenames:
             cases = read_sections(file, word)

@@ -158,7 +158,7 @@ SELECT 1 // 2, 7 % 3, 2 ** 3, 5 & 3, 5 | 3, 1 << 3, 8 >> 1, ~1, 'a' || 'b', [1] 
 -- query: strings
 SELECT split_part(title, ' ', 1), concat_ws('-', id, title), substring(title FROM 1 FOR 3), trim(BOTH ' ' FROM title), position('a' IN title), left(title, 3), length(title), lower(title).upper(), title[1:3], format('{:>8} {}', title, 1), printf('%05d', 1), md5(title), starts_with(title, 'U'), levenshtein(title, 'x'), ascii('a'), reverse(title), E'\n', $$dollar$$ FROM sessions
 -- query: collation, and order by expression
-SELECT title FROM sessions ORDER BY title COLLATE NOCASE, lower(model) DESC NULLS FIRST LIMIT 2 OFFSET 1
+SELECT title FROM sessions ORDER BY title COLLATE NOCASE ASC, lower(model) DESC NULLS FIRST LIMIT 2 OFFSET 1
 -- query: limit percent
 SELECT * FROM sessions LIMIT 50%
 -- query: bounded recursion
@@ -171,3 +171,5 @@ SELECT s.*, upper(s.title), count(m.id) AS n FROM sessions s LEFT JOIN session_m
 SELECT id, title, count(*) FROM sessions GROUP BY 1 ORDER BY title
 -- query: functional dependency inside a common table expression
 WITH per AS (SELECT s.title, count(*) AS n FROM sessions s JOIN session_messages m ON m.session_id = s.id GROUP BY s.id) SELECT title, n FROM per ORDER BY n
+-- query: a position, an ordinality, an array from a subquery
+SELECT x, ordinality, array(SELECT 1) FROM unnest([3, 1, 2]) WITH ORDINALITY AS u(x, ordinality) ORDER BY #1
