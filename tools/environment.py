@@ -145,10 +145,15 @@ def is_ready(checkout: Checkout, name: str) -> bool:
 
 def is_whole(checkout: Checkout) -> bool:
     """Whether there is a generation, built for this folder, whose interpreter still exists."""
-    built_for = checkout.link / "podium" / "root"
-    if not os.access(checkout.link / "bin" / "python", os.X_OK) or not built_for.is_file():
+    stamp = checkout.link / "podium" / "place"
+    if not os.access(checkout.link / "bin" / "python", os.X_OK) or not stamp.is_file():
         return False
-    return built_for.read_text(encoding="utf-8") == f"{checkout.root}\n"
+    return stamp.read_text(encoding="utf-8") == place(checkout, checkout.link.resolve())
+
+
+def place(checkout: Checkout, generation: Path) -> str:
+    """Return the stamp of a generation's place: the checkout, and the generation; both absolute, a line each."""
+    return f"{checkout.root}\n{generation}\n"
 
 
 def is_current(checkout: Checkout, name: str) -> bool:
@@ -192,7 +197,7 @@ def replace(checkout: Checkout, name: str, lock: int) -> None:
         create(generation)
         (generation / "podium").mkdir()
         site_packages(generation).joinpath("podium-checkout.pth").write_text(f"{checkout.root}\n", encoding="utf-8")
-        (generation / "podium" / "root").write_text(f"{checkout.root}\n", encoding="utf-8")
+        (generation / "podium" / "place").write_text(place(checkout, generation), encoding="utf-8")
         grow(checkout, generation, name, lock)
     except BaseException:
         shutil.rmtree(generation, ignore_errors=True)

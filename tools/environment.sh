@@ -1,6 +1,5 @@
 # Sourced by bin/podium and bin/test: gives them a ready environment for one requirement set.
-# POSIX sh, because it runs before any Python does. On a ready environment it starts no program but
-# cmp and readlink (about 3 ms).
+# POSIX sh, because it runs before any Python does. On a ready environment it starts one program, cmp.
 
 # Set $python to the interpreter of an environment that holds requirements/$1.txt; build it if need be.
 # Exit code 69 (EX_UNAVAILABLE) when that cannot be done, 130 when it was interrupted.
@@ -14,14 +13,14 @@ ensure_environment() {
         }
     fi
     # The folder behind the link: a rebuild in another terminal must not change the files under a running command.
-    python=$root/$(readlink -- "$root/.venv")/bin/python
+    python=$generation/bin/python
 }
 
 # The stamps are written last: they are copies of the requirements that were installed, and the place.
 environment_is_ready() {
     [ -L "$root/.venv" ] && [ -x "$root/.venv/bin/python" ] || return 1
-    [ -r "$root/.venv/podium/root" ] || return 1
-    IFS= read -r built_for <"$root/.venv/podium/root" || return 1
+    [ -r "$root/.venv/podium/place" ] || return 1
+    { IFS= read -r built_for && IFS= read -r generation; } <"$root/.venv/podium/place" || return 1
     [ "$built_for" = "$root" ] && cmp -s "$root/requirements/$1.txt" "$root/.venv/podium/$1.txt"
 }
 
