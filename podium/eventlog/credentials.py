@@ -43,10 +43,13 @@ def generated() -> Credentials:
 def load_or_create(path: Path) -> Credentials:
     """Return the passwords in `path`, after writing fresh ones there when the file does not exist.
 
-    The file is made readable by its owner only; two processes that start at once agree on one content.
+    The file is made readable by its owner only; two processes that start at once agree on one content. Raises CredentialsError.
     """
-    if not path.exists():
-        _write_once(path, generated())
+    try:
+        if not path.exists():
+            _write_once(path, generated())
+    except OSError as error:
+        raise CredentialsError(f"{path}: cannot be written: {error.strerror}") from error
     return load(path)
 
 

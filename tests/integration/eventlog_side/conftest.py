@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from podium.eventlog import layout
+from podium.eventlog.connection import EventLog, LogSettings
 from podium.eventlog.layout import Limits
 from podium.eventlog.link import Link
 from podium.eventlog.roles import Role
@@ -17,14 +18,9 @@ Connect = Callable[[Role], AbstractAsyncContextManager[Link]]
 
 @contextlib.asynccontextmanager
 async def connected(server: EmbeddedServer, role: Role) -> AsyncIterator[Link]:
-    async with Link.open(
-        [server.url],
-        name=f"test {role}",
-        user=role.value,
-        password=server.credentials.password(role),
-        inbox_prefix=role.inbox_prefix,
-    ) as link:
-        yield link
+    settings = LogSettings(servers=(server.url,), password=server.credentials.password(role))
+    async with EventLog.connect(settings, role) as log:
+        yield log.link
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from podium.eventlog import server as server_module
+from podium.eventlog.connection import EventLog, LogSettings
 from podium.eventlog.link import ApiError, Link
 from podium.eventlog.roles import Role
 from podium.eventlog.server import EmbeddedServer
@@ -32,14 +33,9 @@ NOTE = {"name": "NOTES", "subjects": ["notes"], "storage": "file"}
 
 @contextlib.asynccontextmanager
 async def operator(server: EmbeddedServer) -> AsyncIterator[Link]:
-    async with Link.open(
-        [server.url],
-        name="test",
-        user="operator",
-        password=server.credentials.password(Role.OPERATOR),
-        inbox_prefix=Role.OPERATOR.inbox_prefix,
-    ) as link:
-        yield link
+    settings = LogSettings(servers=(server.url,), password=server.credentials.password(Role.OPERATOR))
+    async with EventLog.connect(settings, Role.OPERATOR) as log:
+        yield log.link
 
 
 async def test_what_was_stored_is_there_after_a_kill_and_at_the_same_place(bare_server: EmbeddedServer) -> None:
