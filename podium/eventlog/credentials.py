@@ -43,7 +43,9 @@ def generated() -> Credentials:
 def load_or_create(path: Path) -> Credentials:
     """Return the passwords in `path`, after writing fresh ones there when the file does not exist.
 
-    The file is made readable by its owner only; two processes that start at once agree on one content. Raises CredentialsError.
+    The file is made readable by its owner only; two processes that start at once agree on one content.
+
+    Raises CredentialsError.
     """
     try:
         if not path.exists():
