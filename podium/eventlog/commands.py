@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -11,6 +11,7 @@ from podium.clock import Clock
 from podium.drafts import Author, Draft, stamp
 from podium.errors import Aborted, Unavailable
 from podium.eventlog.appends import Conflict
+from podium.eventlog.connection import EventLog
 from podium.eventlog.stored import StoredAppend, Tail
 from podium.v1.event_pb2 import Event, RunnerAttached
 from podium.v1.session_pb2 import SessionState
@@ -23,26 +24,6 @@ UNAVAILABLE_PAUSE_S = (0.05, 0.25)
 Decide: TypeAlias = Callable[[SessionState | None], Sequence[Draft]]
 """What shall happen, given the state; nothing = no change is needed. Raises a PodiumError to refuse. Pure: it may be
 called several times."""
-
-
-class Log(Protocol):
-    """What deciding needs of the log."""
-
-    async def tail(self, session_id: str) -> Tail:
-        """Return the newest position and state, from the leader."""
-        ...
-
-    async def message_after(self, session_id: str, position: int) -> StoredAppend | None:
-        """Return the first message after a position, from the leader."""
-        ...
-
-    async def append(self, session_id: str, events: Sequence[Event], state: SessionState, *, expected: int) -> int:
-        """Store events after `expected`."""
-        ...
-
-    async def ask_to_yield(self, session_id: str) -> None:
-        """Ask the session's owner for a pause."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +40,7 @@ class CommandResult:
 
 
 async def command(
-    log: Log,
+    log: EventLog,
     session_id: str,
     decide: Decide,
     *,
@@ -77,7 +58,7 @@ async def command(
 
 
 async def attach(
-    log: Log,
+    log: EventLog,
     session_id: str,
     claim: Callable[[SessionState | None], RunnerAttached],
     *,
@@ -104,7 +85,7 @@ async def attach(
 class _Attempts:
     """One command on its way: how often it lost the race, and what it may already have stored."""
 
-    log: Log
+    log: EventLog
     decide: Decide
     author: Callable[[SessionState | None], Author]
     clock: Clock

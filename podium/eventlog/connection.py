@@ -57,7 +57,7 @@ class EventLog:
         Raises Unavailable when no server takes the connection within `connect_timeout_s`.
         """
         opening = Link.open(
-            list(settings.servers),
+            settings.servers,
             name=settings.name or f"podium {role.value}",
             user=role.value,
             password=settings.password,

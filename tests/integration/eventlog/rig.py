@@ -1,9 +1,10 @@
 """What the tests of the log share: brokers, connections in every role, sessions with content, and a checker."""
 
+import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from podium import names
 from podium.clock import SystemClock
 from podium.drafts import Draft
+from podium.errors import Unavailable
 from podium.eventlog import (
     CommandResult,
     EventLog,
@@ -24,6 +26,7 @@ from podium.eventlog import (
     attach,
     command,
 )
+from podium.eventlog.link import LinkError
 from podium.eventlog.server import EmbeddedServer
 from podium.eventlog.servercluster import EmbeddedCluster
 from podium.eventlog.serverconfig import ServerSettings
@@ -171,6 +174,64 @@ async def owned(gateway: EventLog, runner: EventLog, session_id: str, **how: obj
 
 async def read_all(log: EventLog, session_id: str) -> list[StoredAppend]:
     return [stored async for stored in log.history(session_id)]
+
+
+async def read_patiently(log: EventLog, session_id: str) -> list[StoredAppend]:
+    """Read a session although brokers have just been killed."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await read_all(log, session_id)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+async def texts(log: EventLog, session_id: str) -> list[str]:
+    """Return what the owner said, in the order of the log, after checking all that the log promises."""
+    stored = await read_patiently(log, session_id)
+    assert broken_promises(stored) == []
+    return [text for append in stored for event in append.events if (text := text_of(event))]
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await condition():  # noqa: ASYNC110  # the log is asked, it tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def chatter(own: SessionWriter, stop: asyncio.Event) -> int:
+    """Write without a pause, a few at a time; return how many."""
+    count = 0
+    while not stop.is_set():
+        await own.write([said(str(count + number)) for number in range(5)])
+        count += 5
+        if own.unacknowledged > 500:
+            await own.flush()
+        await asyncio.sleep(0.001)
+    await own.flush()
+    return count
+
+
+async def gets_on(own: SessionWriter, timeout_s: float = 60.0) -> None:
+    """Return once the owner has stored more than it had."""
+    before = own.position
+
+    async def further() -> bool:
+        return own.position > before + 5
+
+    await until(further, timeout_s)
+
+
+async def leader_of(broker: Broker) -> EmbeddedServer:
+    """Return the cluster's member that leads the stream of facts."""
+    async with broker.connect(Role.OPERATOR) as operator, asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(LinkError):
+                info = await operator.link.api("STREAM.INFO.EVENTS", timeout_s=2)
+                for server in broker.servers:
+                    if server.name == info["cluster"].get("leader"):
+                        return server
+            await asyncio.sleep(0.05)
 
 
 def broken_promises(appends: Sequence[StoredAppend]) -> list[str]:

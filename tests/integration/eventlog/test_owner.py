@@ -17,13 +17,9 @@ from tests.integration.eventlog.rig import (
     read_all,
     said,
     take,
-    text_of,
+    texts,
     writer,
 )
-
-
-async def texts(log: EventLog, session_id: str) -> list[str]:
-    return [text_of(event) for append in await read_all(log, session_id) for event in append.events if text_of(event)]
 
 
 async def write_and_flush(own: SessionWriter, text: str) -> None:
