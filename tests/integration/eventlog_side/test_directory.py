@@ -10,8 +10,10 @@ import pytest
 
 from podium.clock import SystemClock
 from podium.errors import Unavailable
+from podium.eventlog import layout
 from podium.eventlog.directory import Appeared, Change, Changed, Gone, RunnerDirectory, RunnerReplaced, Watch
 from podium.eventlog.jetstream import newest, store
+from podium.eventlog.layout import Limits
 from podium.eventlog.link import Link
 from podium.eventlog.roles import Role
 from podium.eventlog.server import EmbeddedServer
@@ -222,6 +224,25 @@ async def test_a_runner_that_died_during_the_outage_is_found_out_after_it(
         await server.kill()
         await server.start()
         assert await change(watch) == Gone(R1)
+
+
+async def test_a_look_that_fails_starts_the_absence_anew(
+    runner_link: Link, gateway_link: Link, operator_link: Link
+) -> None:
+    """Without any break of the connection: nobody answered for a while, and that is no absence."""
+    await directory(runner_link).beat(R1)
+    async with asyncio.timeout(20), directory(gateway_link).watch() as watch:
+        assert await change(watch) == Appeared(R1)
+        while not watch._presence._absent_since_s:  # noqa: ASYNC110 - what it knows, it tells nobody
+            await asyncio.sleep(0.005)
+        await operator_link.api("STREAM.DELETE.KV_runners")
+        watch.look_soon()
+        while watch._presence._sight_since_s is not None:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.005)
+        back_at = asyncio.get_running_loop().time()
+        await layout.ensure(operator_link, Limits())
+        assert await change(watch) == Gone(R1)
+        assert asyncio.get_running_loop().time() - back_at >= TTL_S
 
 
 async def test_a_server_that_hangs_breaks_the_row_of_looks(

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from podium.errors import Unavailable
+from podium.eventlog import wakes as wakes_module
 from podium.eventlog.link import Denied, Link
 from podium.eventlog.roles import Role
 from podium.eventlog.server import EmbeddedServer
@@ -165,9 +166,11 @@ async def test_wakes_wait_for_a_host_that_is_not_there_yet(gateway_link: Link, c
         assert (await taken(wakes)).session_id == "s1"
 
 
-async def test_taking_goes_on_after_the_server_was_killed(
-    server: EmbeddedServer, gateway_link: Link, runner_link: Link
+async def test_taking_goes_on_at_once_after_the_server_was_killed(
+    server: EmbeddedServer, gateway_link: Link, runner_link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The question that was lost with the connection must not be waited for.
+    monkeypatch.setattr(wakes_module, "PULL_S", 300.0)
     queue = WakeQueue(gateway_link)
     async with consuming(runner_link) as wakes:
         await queue.publish(POOL, HOST, "s1")
