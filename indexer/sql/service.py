@@ -7,22 +7,21 @@ caller too, wall time, rows, bytes, memory. A query that is left early, cancelle
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import pyarrow as pa
 
-from indexer.sql.errors import QueryFailed, QueryTimedOut, QueryTooLarge, StatementRefused, TooManyQueries, from_wire
-from indexer.sql.frames import MAX_BATCH_BYTES, Kind
+from indexer.sql.errors import QueryFailed, QueryTimedOut, StatementRefused, TooManyQueries, from_wire
+from indexer.sql.frames import Kind
+from indexer.sql.parameters import Parameters, encode_parameters
 from indexer.sql.process import WorkerProcess
 from indexer.sql.snapshot import Copy, Snapshots
 
 GRACE_S = 1.0  # between the worker's own interrupt and our SIGKILL
 MEBIBYTE = 1024 * 1024
-
-Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,24 +245,3 @@ async def _answer(worker: WorkerProcess, *expected: Kind) -> tuple[Kind, bytes]:
         worker.kill()
         raise QueryFailed("WorkerDied", f"the query worker sent {kind.name} out of turn; try again")
     return kind, payload
-
-
-def encode_parameters(parameters: Parameters | None) -> bytes:
-    """Return the values as an Arrow IPC stream of one row, columns named `1`, `2` … or as given; empty for none.
-
-    QueryTooLarge over 4 MB, QueryFailed (`InvalidParameter`) for what Arrow cannot hold.
-    """
-    if not parameters:
-        return b""
-    named = parameters if isinstance(parameters, Mapping) else {str(i): v for i, v in enumerate(parameters, 1)}
-    try:
-        batch = pa.RecordBatch.from_pylist([dict(named)])
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise QueryFailed("InvalidParameter", f"a parameter that Arrow cannot hold: {error}") from None
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    encoded = sink.getvalue()
-    if encoded.size > MAX_BATCH_BYTES:
-        raise QueryTooLarge("parameters", MAX_BATCH_BYTES)
-    return bytes(encoded)

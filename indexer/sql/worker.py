@@ -21,6 +21,7 @@ from indexer.sql.batches import messages, plain_schema
 from indexer.sql.duck import Deadline, Snapshot, translated
 from indexer.sql.errors import QueryTooLarge, StatementRefused, to_wire
 from indexer.sql.frames import Kind, read_frame, write_frame
+from indexer.sql.parameters import decode_parameters
 from indexer.sql.sandbox import confine, die_with_parent
 
 Request = dict[str, Any]
@@ -49,7 +50,7 @@ class Worker:
                 if request["schema_only"]:
                     self._describe(snapshot, request)
                 else:
-                    self._query(snapshot, request, _decoded(parameters))
+                    self._query(snapshot, request, decode_parameters(parameters))
         except BrokenPipeError:
             raise
         except Exception as error:  # noqa: BLE001 - the parent must hear of it, whatever it is; it ends no task
@@ -101,14 +102,6 @@ class Worker:
 
     def _send(self, kind: Kind, payload: bytes | memoryview) -> None:
         write_frame(self._answers, kind, payload)
-
-
-def _decoded(parameters: bytes) -> dict[str, Any]:
-    """Return the values by placeholder name, from an Arrow IPC stream of one row."""
-    if not parameters:
-        return {}
-    rows = pa.ipc.open_stream(parameters).read_all().to_pylist()
-    return dict(rows[0]) if rows else {}
 
 
 def _listen(requests: BinaryIO, inbox: "queue.SimpleQueue[tuple[Request, bytes]]") -> None:

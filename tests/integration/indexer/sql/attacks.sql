@@ -129,6 +129,9 @@ SELECT * FROM duckdb_tables, (WITH duckdb_tables AS (SELECT 1) SELECT 1)
 -- attack: a name that is defined later
 -- stopped by: refused: later
 WITH a AS (SELECT * FROM later), later AS (SELECT 1) SELECT * FROM a
+-- attack: a name that is defined later, seen from the second entry
+-- stopped by: refused: later
+WITH a AS (SELECT 1), b AS (SELECT * FROM later), later AS (SELECT 1) SELECT * FROM b
 -- attack: a name that reads itself without recursion
 -- stopped by: refused: secrets
 WITH secrets AS (SELECT * FROM secrets) SELECT * FROM secrets

@@ -124,7 +124,7 @@ MakeRunner = Callable[..., Any]
 
 @pytest.fixture
 def make_runner(snapshots: Snapshots) -> MakeRunner:
-    """Return a factory of services, `async with make_runner(max_running=1) as runner`."""
+    """Return a factory of services over one store, with the settings given."""
 
     def make(**settings: Any) -> QueryRunner:
         return QueryRunner(snapshots, SqlSettings(relations=RELATIONS, **settings))

@@ -1,5 +1,6 @@
 """The gate finds a forbidden part wherever it stands: every place of every legitimate tree is tried."""
 
+import contextlib
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -123,16 +124,12 @@ def test_trees_put_together_at_random_pass_only_without_intruders(
 @given(text=st.text(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_vetted_or_refused_and_nothing_else(text: str, serialize: Serialize) -> None:
-    try:
-        gate(text, serialize)
-    except StatementRefused as refused:
-        assert refused.found
-        assert refused.allowed
-        assert refused.remedy
+    with contextlib.suppress(StatementRefused):
+        assert gate(text, serialize).text == text
 
 
 def test_depth_is_bounded_before_pythons_stack_is(serialize: Serialize) -> None:
-    assert gate("SELECT " + "NOT " * (MAX_DEPTH // 2 - 10) + "true", serialize)
+    gate("SELECT " + "NOT " * (MAX_DEPTH // 2 - 10) + "true", serialize)
     for text in ("SELECT " + "NOT " * 400 + "true", "SELECT " + "(SELECT " * 90 + "1" + ")" * 90):
         with pytest.raises(StatementRefused, match="nested too deeply"):
             gate(text, serialize)
@@ -141,7 +138,7 @@ def test_depth_is_bounded_before_pythons_stack_is(serialize: Serialize) -> None:
 def test_a_placeholder_in_a_bounded_place_is_checked_when_it_has_a_value(serialize: Serialize) -> None:
     text = "SELECT repeat('x', $n)"
     assert gate(text, serialize).parameters == {"n"}
-    assert gate(text, serialize, {"n": 10_000})
+    gate(text, serialize, {"n": 10_000})
     for value in (10_001, -2_000_000_000, "99999999", 1e12, float("inf"), [1]):
         with pytest.raises(StatementRefused):
             gate(text, serialize, {"n": value})
@@ -160,7 +157,7 @@ def test_a_placeholder_in_a_bounded_place_is_checked_when_it_has_a_value(seriali
     ],
 )
 def test_bounded_amplification_passes(text: str, serialize: Serialize) -> None:
-    assert gate(text, serialize)
+    gate(text, serialize)
 
 
 def test_a_refusal_says_what_was_found_what_is_allowed_and_what_to_do(serialize: Serialize) -> None:

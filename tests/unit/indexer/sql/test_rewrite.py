@@ -42,6 +42,7 @@ def rewrite(
 
 
 JOIN = "FROM sessions s LEFT JOIN session_messages m ON m.session_id = s.id"
+OUTER = "FROM session_messages m LEFT JOIN sessions s ON m.session_id = s.id"
 
 
 @pytest.mark.parametrize(
@@ -52,15 +53,14 @@ JOIN = "FROM sessions s LEFT JOIN session_messages m ON m.session_id = s.id"
         ("SELECT id, title FROM sessions GROUP BY 1", "SELECT id, title FROM sessions"),
         ("SELECT TITLE AS t FROM Sessions GROUP BY ID ORDER BY t", "SELECT title AS t FROM sessions ORDER BY t"),
         ("SELECT upper(title), count(*) FROM sessions GROUP BY id",
-         "SELECT upper(any_value(title)) AS \"upper(title)\", count(*) FROM sessions GROUP BY id"),
+         'SELECT upper(any_value(title)) AS "upper(title)", count(*) FROM sessions GROUP BY id'),
         (f"SELECT s.*, count(*) AS n {JOIN} GROUP BY s.id",
          f"SELECT s.id, any_value(s.title) AS title, any_value(s.model) AS model, count(*) AS n {JOIN} GROUP BY s.id"),
         (f"SELECT s.id {JOIN} GROUP BY s.id HAVING s.title = 'A'", "SELECT id FROM sessions WHERE title = 'A'"),
         (f"SELECT s.id {JOIN} GROUP BY s.id ORDER BY s.title DESC NULLS LAST",
          "SELECT id FROM sessions ORDER BY title DESC NULLS LAST"),
-        ("SELECT s.title, count(*) AS n FROM session_messages m LEFT JOIN sessions s ON m.session_id = s.id GROUP BY s.id",
-         "SELECT any_value(s.title) AS title, count(*) AS n FROM session_messages m LEFT JOIN sessions s "
-         "ON m.session_id = s.id GROUP BY s.id"),
+        (f"SELECT s.title, count(*) AS n {OUTER} GROUP BY s.id",
+         f"SELECT any_value(s.title) AS title, count(*) AS n {OUTER} GROUP BY s.id"),
         ("SELECT title, row_number() OVER (ORDER BY title) AS r FROM sessions GROUP BY id",
          "SELECT title, row_number() OVER (ORDER BY title) AS r FROM sessions"),
     ],
