@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from gateway.placement import eligible
+from gateway.placement import eligible, why_not
 from podium.errors import PodiumError, Unavailable
 from podium.eventlog import Appeared, EventLog, Gone, RunnerDirectory, WakeQueue
 from podium.session import has_work
@@ -17,6 +17,8 @@ from podium.v1 import runner_pb2, session_pb2
 from podium.v1.session_pb2 import SessionState
 
 _log = structlog.get_logger()
+
+UNPLACED_MAX = 10_000
 
 Unfinished = Callable[[], Awaitable[list[session_pb2.Session]]]
 """Reads from the projection which sessions have a turn that runs or waits."""
@@ -79,6 +81,9 @@ class Waker:
         self._living = living
         self._unfinished = unfinished
         self._sweep_interval_s = sweep_interval_s
+        self._unplaced: dict[str, session_pb2.Session] = {}
+        """Sessions that no runner could take when they were woken: tried again when one appears. A memory that
+        spares a wait, not one that anything depends on: the sweep finds them too."""
 
     async def wake(self, state: SessionState) -> None:
         """Wake a runner for the session when there is something to do and no living runner has it.
@@ -113,6 +118,8 @@ class Waker:
     async def _sweep(self) -> None:
         while True:
             try:
+                unplaced, self._unplaced = self._unplaced, {}
+                await self._wake_all(unplaced.values())
                 await self._wake_all(await self._unfinished())
             except PodiumError as error:
                 _log.info("sweep put off", reason=error.message)
@@ -129,10 +136,13 @@ class Waker:
                 await self._send(session)
 
     async def _send(self, session: session_pb2.Session) -> None:
+        session_id = session.name.removeprefix("sessions/")
         fitting = eligible(self._living.all(), session)
         if not fitting:
+            if len(self._unplaced) < UNPLACED_MAX:
+                self._unplaced[session_id] = session
+            _log.info("no runner", session=session_id, reason=why_not(self._living.all(), session))
             return
-        session_id = session.name.removeprefix("sessions/")
         try:
             await self._queue.publish(fitting[0].pool, fitting[0].host, session_id)
         except PodiumError as error:

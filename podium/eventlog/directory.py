@@ -90,8 +90,10 @@ class RunnerDirectory:
                 except Unavailable as error:
                     log.warning("heartbeat not renewed: %s", error)
                     wait_s = min(_RETRY_S, wait_s)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._soon.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await self._soon.wait()
         finally:
             stop_listening()
 

@@ -120,7 +120,8 @@ class EmbeddedServer:
         if process is not None and process.returncode is None:
             self.signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), STOP_S_MAX)
+                async with asyncio.timeout(STOP_S_MAX):
+                    await process.wait()
             except TimeoutError:
                 await self.kill()
             finally:

@@ -146,7 +146,8 @@ class _Asking:
                 reply=self.inbox,
             )
         try:
-            return await asyncio.wait_for(self._answers.get(), PULL_S + _ANSWER_MARGIN_S)
+            async with asyncio.timeout(PULL_S + _ANSWER_MARGIN_S):
+                return await self._answers.get()
         except TimeoutError:
             self._ready = False
             return None

@@ -102,7 +102,8 @@ class ScriptedModel:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_DEADLINE_S)
         if server is not None:
-            await asyncio.wait_for(server.wait_closed(), CLOSE_DEADLINE_S)
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await server.wait_closed()
 
     # --- answering
 

@@ -1,15 +1,15 @@
-"""The providers a runner can have: one line each."""
+"""The providers a runner can have: one line each. Nothing is imported of a client until it runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from runner.providers.claude.provider import ClaudeProvider
-from runner.providers.port import Provider, ProviderSettings
+from runner.providers.port import Registration
 
-PROVIDERS: Final[Mapping[str, Callable[[ProviderSettings], Provider]]] = MappingProxyType(
+REGISTRY: Final[Mapping[str, Registration]] = MappingProxyType(
     {
-        "claude": ClaudeProvider,
+        "claude": Registration(ClaudeProvider, environment_prefixes=("ANTHROPIC_", "CLAUDE_", "DISABLE_")),
     }
 )
-"""What makes a provider from the runner's settings for it, by name. Nothing is imported of a client until it runs."""
+"""How each provider is made, and which variables its client may see beside the system's."""

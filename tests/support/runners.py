@@ -1,0 +1,87 @@
+"""A real runner on a real log, with the real Claude Code CLI against the scripted model."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from podium.eventlog import (
+    BlobStore,
+    EventLog,
+    NativeLog,
+    Role,
+    RunnerDirectory,
+    UnacknowledgedBudget,
+    WakeQueue,
+)
+from podium.eventlog.access import log_settings
+from podium.eventlog.content import LongContent
+from podium.scripted_model import claude_environment
+from podium.settings import ServiceSettings
+from runner.providers.port import ProviderSettings
+from runner.providers.registry import REGISTRY
+from runner.service import RunnerService, new_runner_id
+from runner.session_host import Shared
+from runner.settings import RunnerSettings
+from runner.workspaces import Workspaces
+from tests.support.gateways import CLOCK
+
+HEARTBEAT_TTL_S = 2
+
+
+@dataclass
+class Runner:
+    """A runner in this process."""
+
+    id: str
+    service: RunnerService
+    stop: asyncio.Event
+    home: Path
+    settings: RunnerSettings
+    task: asyncio.Task[None] = field(init=False)
+
+
+@asynccontextmanager
+async def runner(settings: ServiceSettings, folder: Path, model_url: str, **given: object) -> AsyncIterator[Runner]:
+    """Run a runner until the block ends; `folder` holds its state, its workspaces and the clients' home."""
+    home = folder / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    (folder / "work").mkdir(exist_ok=True)
+    environment = claude_environment(home, model_url)
+    runner_settings = RunnerSettings(
+        nats_url=settings.nats_url,
+        nats_credentials_file=settings.nats_credentials_file,
+        host=str(given.pop("host", "h1")),
+        roots=[folder / "work"],
+        state_dir=folder / "state",
+        drain_s=5,
+        **given,  # type: ignore[arg-type]  # fields of the settings
+    )
+    async with AsyncExitStack() as around:
+        log = await around.enter_async_context(EventLog.connect(log_settings(settings, Role.RUNNER), Role.RUNNER))
+        blobs = BlobStore(log.link, CLOCK)
+        native = await around.enter_async_context(NativeLog(log.link, blobs))
+        shared = Shared(
+            settings=runner_settings,
+            runner_id=new_runner_id(runner_settings.runner_name),
+            log=log,
+            native=native,
+            content=LongContent(blobs),
+            clock=CLOCK,
+            budget=UnacknowledgedBudget(),
+            slots=asyncio.Semaphore(runner_settings.slots),
+            workspaces=Workspaces(runner_settings.state_dir, runner_settings.roots),
+            providers={"claude": REGISTRY["claude"].make(ProviderSettings(environment=environment))},
+            environment=lambda _: environment,
+        )
+        directory = RunnerDirectory(log.link, CLOCK, ttl_s=HEARTBEAT_TTL_S)
+        service = RunnerService(shared, directory, WakeQueue(log.link))
+        running = Runner(shared.runner_id, service, asyncio.Event(), home, runner_settings)
+        running.task = asyncio.create_task(service.run(running.stop))
+        try:
+            yield running
+        finally:
+            running.stop.set()
+            with suppress(asyncio.CancelledError):
+                await running.task
