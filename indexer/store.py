@@ -6,11 +6,11 @@ position of the log they come from are in one transaction, so a crash at any mom
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +23,7 @@ from indexer.sql.snapshot import Quiet
 from podium.v1.session_pb2 import TokenTotals
 
 T = TypeVar("T")
+Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 CHECKPOINT_AT = "256MB"
 """Of WAL. With DuckDB's 16 MB a commit's p99 is 780 ms, with this 18 ms."""
@@ -78,8 +79,11 @@ class Store:
         """Return what is remembered of those of the sessions that are in the store. Raises StoreFailed."""
         return await self._write("reading what is known of sessions", lambda: self._carries(session_ids))
 
-    async def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a SELECT. Cancelling interrupts it. Raises StoreFailed."""
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT; parameters in order for `?`, or by name for `$name`.
+
+        Cancelling interrupts it. Raises StoreFailed.
+        """
         cursor = await self._cursors.get()
         running = asyncio.get_running_loop().run_in_executor(self._readers, _fetched, cursor, sql, parameters)
         running.add_done_callback(lambda _: self._cursors.put_nowait(cursor))
@@ -254,8 +258,9 @@ def _delete(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _fetched(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+def _fetched(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+    given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
     try:
-        return cursor.execute(sql, list(parameters)).fetchall()
+        return cursor.execute(sql, given).fetchall()
     except duckdb.Error as error:
         raise StoreFailed("reading", error) from error

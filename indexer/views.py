@@ -101,7 +101,7 @@ VIEWS: Mapping[str, str] = {
         ) a USING (session_id, approval_id)
         LEFT JOIN core.turn_ends e ON e.session_id = q.session_id AND e.turn_id = q.turn_id""",
     "runners": """
-        SELECT a.runner AS id, arg_max(a.host, a.created_at) AS host, any_value(o.sessions) AS sessions,
+        SELECT a.runner AS id, arg_max(a.host, a.created_at) AS host, coalesce(any_value(o.sessions), 0) AS sessions,
             count(*) FILTER (a.attached) AS attachments,
             count(*) FILTER (a.attached AND a.reason = 'taken_over') AS takeovers,
             min(a.created_at) AS first_seen_at, max(a.created_at) AS last_seen_at

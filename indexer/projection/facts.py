@@ -38,6 +38,7 @@ def add_message(rows: Rows, event: Event, position: int, carry: Carry) -> None:
     role = ROLES.get(message.role, "system")
     if role == "assistant" and message.model and not event.parent_tool_use_id:
         carry.model = message.model
+    content = message_json(event)
     rows.messages.append(
         MessageRow(
             event.session_id,
@@ -45,7 +46,8 @@ def add_message(rows: Rows, event: Event, position: int, carry: Carry) -> None:
             position,
             event.id,
             role,
-            message_json(event),
+            content,
+            len(content),
             created_at,
             event.turn_id or None,
             event.parent_tool_use_id or None,
@@ -146,6 +148,7 @@ def add_turn_end(rows: Rows, event: Event, position: int, carry: Carry) -> None:
             provider_cost_microusd=cost,
         )
     )
+    content = result_json(event.session_id, used)
     rows.messages.append(
         MessageRow(
             session_id=event.session_id,
@@ -153,7 +156,8 @@ def add_turn_end(rows: Rows, event: Event, position: int, carry: Carry) -> None:
             position=position,
             id=event.id,
             role=RESULT,
-            content=result_json(event.session_id, used),
+            content=content,
+            content_bytes=len(content),
             created_at=micros(event.created_at),
             turn_id=event.turn_id or None,
             parent_tool_use_id=None,

@@ -57,6 +57,7 @@ class MessageRow(NamedTuple):
     id: Text
     role: Text
     content: LongText
+    content_bytes: Number
     created_at: Moment
     turn_id: Text
     parent_tool_use_id: Text
