@@ -47,7 +47,7 @@ FORBIDDEN_PUBLISHES: dict[str, tuple[str, tuple[Role, ...]]] = {
     "put a log in place": ("$JS.API.STREAM.RESTORE.EVENTS", (G, R, I)),
     "purge the blobs": ("$JS.API.STREAM.PURGE.OBJ_blobs", (G, R, I)),
     "list the streams": ("$JS.API.STREAM.NAMES", (G, R, I)),
-    "follow all facts": ("$JS.API.CONSUMER.CREATE.EVENTS.c.events.>", (G, R)),
+    "follow all facts": ("$JS.API.CONSUMER.CREATE.EVENTS.c.events.>", (R,)),
     "read native records": ("$JS.API.DIRECT.GET.NATIVE", (G, R, I)),
     "take wakes": ("$JS.API.CONSUMER.MSG.NEXT.WAKES.default+host", (G, I)),
     "settle wakes": ("$JS.ACK.WAKES.default+host.1.1.1.1.0", (G, I)),
@@ -126,6 +126,8 @@ async def test_the_gateway_can_do_its_work(server: EmbeddedServer, gateway_link:
             pass
     async with EventLog.connect(log_settings(server, Role.GATEWAY), Role.GATEWAY) as log:
         assert await log.last_position() == 1
+        async with asyncio.timeout(5), log.feed(after_position=0) as feed:
+            assert [message.position for message in await anext(feed)] == [1]
         await log.check_streams(*layout.streams(layout.Limits()).keys() - {"NATIVE"})
         assert not log.link.denials
     await gateway_link.settle()
