@@ -6,6 +6,7 @@ Owns the process's three pipes. One reader and one writer at a time.
 import asyncio
 import contextlib
 import os
+import signal
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 STDERR_LINES_MAX: Final = 50
 STDERR_LINE_BYTES_MAX: Final = 4096
 _READ_BYTES: Final = 256 * 1024
-_EXIT_S: Final = 7.5
-"""The launcher needs 2 s for TERM and 3 s for KILL of its tree; a busy machine some more."""
+_EXIT_S: Final = 5.0
+"""The launcher gives its tree 2 s after TERM and 3 s after KILL; port.CLOSE_DEADLINE_S bounds the whole."""
+_LAST_WORDS_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,12 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         """Take a process with three pipes; use `start`."""
         self._process: Final = process
+        self._handle: Final = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._has_closed_output = False
         self._stderr: Final[deque[str]] = deque(maxlen=STDERR_LINES_MAX)
         self._stderr_task: Final = asyncio.create_task(self._read_stderr(), name="provider-stderr")
         self._exited: Final = asyncio.create_task(process.wait(), name="provider-exit")
+        self._exited.add_done_callback(self._let_go)
 
     @classmethod
     async def start(cls, folder: Path, launch: Launch, arguments: Sequence[str]) -> Self:
@@ -80,6 +85,7 @@ class Child:
                 yield line
         if last := framer.rest():
             yield last
+        self._has_closed_output = True
 
     async def write(self, data: bytes) -> None:
         """Write to its standard input. Raises ConnectionError when it does not read any more."""
@@ -96,8 +102,7 @@ class Child:
 
     def terminate(self) -> None:
         """Ask the launcher to end it and all it started: TERM, and KILL two seconds later."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self._send(signal.SIGTERM)
 
     async def wait(self, timeout_s: float) -> int | None:
         """Return its exit code, or None when it still runs after `timeout_s`."""
@@ -106,6 +111,8 @@ class Child:
 
     async def end(self, grace_s: float = 0.0) -> None:
         """End it: `grace_s` to leave by itself, then the launcher's TERM and KILL, then KILL of the launcher."""
+        if self._has_closed_output:
+            await self.wait(_LAST_WORDS_S)
         if self.exit_code is None and grace_s > 0:
             self.close_input()
             await self.wait(grace_s)
@@ -114,13 +121,30 @@ class Child:
             await self.wait(_EXIT_S)
         if self.exit_code is None:
             # The kernel kills the client with the launcher, and the session's mark finds what is left.
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self.wait(_EXIT_S)
+            self._send(signal.SIGKILL)
+            await self.wait(_LAST_WORDS_S)
         self.close_input()
         # A descendant that escaped may hold the pipe open for ever; what it says is of no use any more.
-        await asyncio.wait((self._stderr_task,), timeout=0.5)
+        await asyncio.wait((self._stderr_task,), timeout=_LAST_WORDS_S)
         self._stderr_task.cancel()
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to this process and no other.
+
+        Not Process.send_signal: it looks first whether the process has ended, and may so take the exit code away
+        from asyncio, which then reports 255.
+        """
+        if self.exit_code is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, number)
+            else:
+                os.kill(self._process.pid, number)
+
+    def _let_go(self, _: object) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None

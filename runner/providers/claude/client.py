@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from podium import names
+from podium.clock import Clock
 from podium.v1 import session_pb2
 from runner.processes import Launch
 from runner.providers import problems
@@ -19,6 +20,7 @@ from runner.providers.claude.approvals import Reply
 from runner.providers.claude.capabilities import native_mode
 from runner.providers.claude.command import Start, arguments, configuration_folder, environment
 from runner.providers.claude.errors import ClientError, Gone
+from runner.providers.claude.models import names_of
 from runner.providers.claude.outcome import ALREADY_EXISTS_WORDS, SESSION_LOST_WORDS, exit_problem
 from runner.providers.claude.records import JsonObject
 from runner.providers.port import ProviderFailed, SessionSpec, TurnSpec
@@ -42,12 +44,13 @@ class Client:
     """Starts the client when it is needed and keeps it as the turns want it."""
 
     def __init__(
-        self, spec: SessionSpec, executable: Path, hearing: Hearing, *, allow_bypass: bool, start_s: float
+        self, spec: SessionSpec, executable: Path, hearing: Hearing, clock: Clock, *, allow_bypass: bool, start_s: float
     ) -> None:
         """Take the session, the client's executable and who hears it. Starts nothing."""
         self._spec: Final = spec
         self._executable: Final = executable
         self._hearing: Final = hearing
+        self._clock: Final = clock
         self._start_s: Final = start_s
         self._connection: Connection | None = None
         self._is_known = bool(spec.provider_session_id)
@@ -60,6 +63,7 @@ class Client:
             allow_bypass=allow_bypass,
         )
         self._needs_restart = False
+        self._offered: frozenset[str] = frozenset()
         self.totals: transcript.Totals | None = None
         """The client's running totals, None when unknown."""
         self.exit_problem = problems.problem(problems.PROCESS_DIED, "the client never ran")
@@ -95,7 +99,7 @@ class Client:
         """Return a connection that runs as `turn` wants it. Raises ProviderFailed, Gone, ClientError."""
         model, effort = turn.model or self._wanted.model, turn.effort or self._wanted.effort
         connection = self.connection
-        if connection is None or self._needs_restart or turn.output_schema_json != self._wanted.schema_json:
+        if connection is None or self._must_restart(turn, model):
             await self.end()
             self._wanted = replace(self._wanted, model=model, effort=effort, schema_json=turn.output_schema_json)
             return await self._start(resumes_deferred=turn.resumes_deferred)
@@ -106,6 +110,14 @@ class Client:
             await connection.set_effort(effort)
             self._wanted = replace(self._wanted, effort=effort)
         return connection
+
+    def _must_restart(self, turn: TurnSpec, model: str) -> bool:
+        """Whether the running client cannot change as the turn wants it."""
+        # Told to use a model that it does not offer itself, a running client asks the model's service first,
+        # with a call of one token that is billed and shown nowhere. Started with it, it does not.
+        would_probe = model != self._wanted.model and model not in self._offered
+        is_other = turn.output_schema_json != self._wanted.schema_json
+        return turn.resumes_deferred or self._needs_restart or is_other or would_probe
 
     async def set_mode(self, mode: session_pb2.PermissionMode.ValueType) -> None:
         """Use `mode` now, or from the next start when the client will not."""
@@ -141,7 +153,9 @@ class Client:
     async def _start(self, *, resumes_deferred: bool) -> "Connection":
         path = self.transcript
         has_transcript = await asyncio.to_thread(path.exists)
-        if has_transcript and not resumes_deferred:
+        if resumes_deferred:
+            await asyncio.to_thread(self._require_open_call, path)
+        elif has_transcript:
             # A question that was given up must not be asked again by itself.
             await asyncio.to_thread(transcript.take_back, path)
         # A transcript under our own id is an earlier start's that nobody could tell the log about.
@@ -153,6 +167,19 @@ class Client:
             if self._is_known or not self._can_start_otherwise(failed):
                 raise
         return await self._connect()
+
+    def _require_open_call(self, path: Path) -> None:
+        """Make sure that the client will ask again: a killed owner may not have come to it."""
+        if transcript.is_left_open(path):
+            return
+        mode = native_mode(self._wanted.mode)
+        call = transcript.open_call(path, mode)
+        if call is None:
+            raise ProviderFailed(problems.DEFER_FAILED, f"no call waits for an answer in {path}")
+        try:
+            transcript.leave_open(path, call, self._clock.now_ns())
+        except (transcript.NotDeferrable, OSError) as wrong:
+            raise ProviderFailed(problems.DEFER_FAILED, str(wrong)) from wrong
 
     def _can_start_otherwise(self, failed: ProviderFailed) -> bool:
         """Whether a start under our own id failed because of what an earlier one left; then prepare another."""
@@ -169,9 +196,11 @@ class Client:
     async def _connect(self) -> "Connection":
         from runner.providers.claude.connection import Connection  # noqa: PLC0415 - imports the SDK
 
+        if not await asyncio.to_thread(self._spec.workspace.is_dir):
+            raise ProviderFailed(problems.START_FAILED, f"the workspace {self._spec.workspace} is not there")
         connection = Connection(self._start_child, self._hearing.on_line, self._hearing.on_end, self._hearing.answer)
         try:
-            await connection.open(self._start_s)
+            self._offered = names_of(await connection.open(self._start_s))
         except Gone:
             await self._close(connection, busy=True)
             raise self._start_failed() from None

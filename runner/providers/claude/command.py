@@ -15,12 +15,15 @@ from runner.providers.port import SessionSpec
 _ARGUMENT_BYTES_MAX: Final = 120 * 1024
 """The kernel takes 128 KiB for one argument, its end included."""
 
-SDK_ENVIRONMENT: Final = {
+CLIENT_ENVIRONMENT: Final = {
     "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
     # `session_state_changed` records: they tell whether a background agent will still wake the session.
     "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+    # Else sub-agents go on after the turn's result and the client takes turns of its own between ours, which an
+    # idle client that is ended to free its slot would lose.
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
 }
-"""What the SDK's own transport sets for the client."""
+"""What the SDK's own transport sets for the client, and what Podium adds; a runner's settings can overrule it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def arguments(start: Start) -> list[str]:
 
 def environment(spec: SessionSpec, sdk_version: str) -> dict[str, str]:
     """Return all that the client's process will see."""
-    return {**SDK_ENVIRONMENT, "CLAUDE_AGENT_SDK_VERSION": sdk_version, **spec.environment}
+    return {**CLIENT_ENVIRONMENT, "CLAUDE_AGENT_SDK_VERSION": sdk_version, **spec.environment}
 
 
 def configuration_folder(environment: Mapping[str, str]) -> Path:

@@ -27,9 +27,9 @@ from runner.providers.claude.transport import ClientTransport
 
 _T = TypeVar("_T")
 
-_IDLE_GRACE_S: Final = 2.0
+_IDLE_GRACE_S: Final = 1.5
 """An idle client leaves within 80 ms of the end of its input."""
-_LAST_WORDS_S: Final = 1.0
+_LAST_WORDS_S: Final = 0.5
 """What an ended process had written is in the pipe; a log that is away must not hold up the end."""
 _CONTROL_S: Final = 10.0
 """A control request is answered within milliseconds, also in mid-turn; this is for a machine that swaps."""

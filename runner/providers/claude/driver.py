@@ -9,12 +9,10 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from podium import names
-from podium.clock import NS, Clock, SystemClock
+from podium.clock import Clock, SystemClock
 from podium.drafts import Draft
 from podium.v1 import content_pb2, event_pb2, session_pb2
 from runner.providers import problems
@@ -48,12 +46,14 @@ class Limits:
         interrupt_s: from an interrupt to the turn's end; then the process is ended.
         silence_s: without a line while a turn runs and nobody is asked; tools may be silent for long.
         idle_s: from a turn's result to the client's word that nothing follows.
+        resume_s: from the start of a client that resumes a question to its asking again.
     """
 
     start_s: float = 60.0
     interrupt_s: float = 5.0
     silence_s: float = 1800.0
     idle_s: float = 2.0
+    resume_s: float = 30.0
 
 
 class ClaudeDriver:
@@ -77,7 +77,9 @@ class ClaudeDriver:
         self._allow_bypass: Final = allow_bypass
         self._running: RunningTurn | None = None
         hearing = Hearing(on_line=self._on_line, on_end=self._on_end, answer=self._answer)
-        self._client: Final = Client(spec, executable, hearing, allow_bypass=allow_bypass, start_s=self._limits.start_s)
+        self._client: Final = Client(
+            spec, executable, hearing, self._clock, allow_bypass=allow_bypass, start_s=self._limits.start_s
+        )
         self._normaliser = Normaliser(self._jsonl_path)
 
     async def run_turn(self, turn: TurnSpec) -> TurnOutcome:
@@ -87,8 +89,10 @@ class ClaudeDriver:
         try:
             return await self._run(running)
         except ProviderFailed as failed:
+            running.raise_if_broken()
             return await self._failed(failed.problem)
         except (Gone, ClientError) as wrong:
+            running.raise_if_broken()
             if running.interrupted:
                 return _INTERRUPTED
             return await self._failed(problems.problem(problems.PROCESS_DIED, str(wrong)))
@@ -145,6 +149,9 @@ class ClaudeDriver:
                 await self._client.end(busy=True)
                 silence = f"the client said nothing for {self._limits.silence_s} s and was ended"
                 return await self._failed(problems.problem(problems.SILENT, silence))
+            case Ending.NOT_RESUMED:
+                await self._client.end(busy=True)
+                return await self._failed(problems.problem(problems.DEFER_FAILED, "the client did not ask again"))
             case Ending.GONE:
                 return await self._gone(running)
 
@@ -158,6 +165,10 @@ class ClaudeDriver:
             left_s = running.heard_s + self._limits.silence_s - now_s
             if left_s <= 0:
                 running.settle(Ending.SILENT)
+            if running.turn.resumes_deferred and not running.has_begun:
+                left_s = running.heard_s + self._limits.resume_s - now_s
+                if left_s <= 0:
+                    running.settle(Ending.NOT_RESUMED)
             if running.waits_for_idle:
                 left_s = running.heard_s + self._limits.idle_s - now_s
                 if left_s <= 0:
@@ -205,10 +216,8 @@ class ClaudeDriver:
         while self._normaliser.is_speaking and time.monotonic() < deadline_s:  # noqa: ASYNC110 - 2 s at most
             await asyncio.sleep(_POLL_S)
         await self._client.end(busy=True)
-        now = datetime.fromtimestamp(self._clock.now_ns() / NS, UTC).isoformat().replace("+00:00", "Z")
-        row_id = names.new_id(self._clock.now_ns())
         try:
-            await asyncio.to_thread(transcript.leave_open, self._client.transcript, call, row_id, now)
+            await asyncio.to_thread(transcript.leave_open, self._client.transcript, call, self._clock.now_ns())
             await asyncio.to_thread(deferral.keep, self._spec.state_dir, before)
         except (transcript.NotDeferrable, OSError) as wrong:
             return await self._failed(problems.problem(problems.DEFER_FAILED, str(wrong)))
@@ -261,6 +270,7 @@ class ClaudeDriver:
             suggestions=asked.suggestions,
         )
         running.asking += 1
+        running.has_begun = True
         try:
             answer = await self._outbox.ask(question)
         except AnswerDeferred:

@@ -29,6 +29,12 @@ def models(server: JsonObject) -> list[provider_pb2.Model]:
     return [_model(model, place) for place, model in enumerate(objects(server.get("models")), start=1)]
 
 
+def names_of(server: JsonObject) -> frozenset[str]:
+    """Return every name under which the client offers a model."""
+    offered = objects(server.get("models"))
+    return frozenset(text(model, key) for model in offered for key in ("value", "resolvedModel"))
+
+
 def _model(model: JsonObject, place: int) -> provider_pb2.Model:
     value = text(model, "value")
     return provider_pb2.Model(

@@ -100,7 +100,7 @@ def _code(result: JsonObject, said: str, word: str, *, quota: bool) -> str:
     if text(result, "subtype") == "error_max_structured_output_retries":
         return problems.OUTPUT_NOT_STRUCTURED
     if status or word or terminal == "api_error":
-        return _api_code(word, status, quota=quota)
+        return _api_code(word, status, quota=quota or text(result, "api_error") == "usage_limit_reached")
     return problems.TURN_FAILED
 
 
@@ -110,6 +110,6 @@ def _api_code(word: str, status: int, *, quota: bool) -> str:
         return problems.QUOTA_USED_UP if quota and known == problems.RATE_LIMITED else known
     if status == _NOT_FOUND or word == "model_not_found":
         return problems.MODEL_UNKNOWN
-    if status >= _SERVER_ERRORS or word == "server_error":
-        return problems.OVERLOADED
-    return problems.REQUEST_REFUSED if status else problems.CONNECTION_LOST
+    if not status:
+        return problems.CONNECTION_LOST
+    return problems.OVERLOADED if status >= _SERVER_ERRORS else problems.REQUEST_REFUSED

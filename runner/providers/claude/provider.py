@@ -15,7 +15,7 @@ from runner.providers.child import Child, Line
 from runner.providers.claude import probe
 from runner.providers.claude.approvals import Reply
 from runner.providers.claude.capabilities import CAPABILITIES, DISPLAY_NAME, NAME, VENDOR
-from runner.providers.claude.command import SDK_ENVIRONMENT, Start, arguments
+from runner.providers.claude.command import CLIENT_ENVIRONMENT, Start, arguments
 from runner.providers.claude.driver import ClaudeDriver, Limits, require_allowed
 from runner.providers.claude.errors import ClientError, Gone
 from runner.providers.claude.models import models
@@ -92,7 +92,7 @@ class ClaudeProvider:
         start = Start(native_id=session_id, resumes=False, keeps_transcript=False)
 
         async def starts() -> Child:
-            environment = {**SDK_ENVIRONMENT, "CLAUDE_AGENT_SDK_VERSION": probe.sdk_version()}
+            environment = {**CLIENT_ENVIRONMENT, "CLAUDE_AGENT_SDK_VERSION": probe.sdk_version()}
             launch = Launch(
                 session=session_id,
                 epoch=1,

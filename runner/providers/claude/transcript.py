@@ -13,7 +13,9 @@ from typing import Final
 
 import orjson
 
-from runner.providers.claude.records import JsonObject, NotARecord, mapping, number, parse, text
+from podium import names
+from podium.clock import to_timestamp
+from runner.providers.claude.records import JsonObject, NotARecord, mapping, number, objects, parse, text
 
 _FOLDER_LENGTH_MAX: Final = 200
 _TAIL_BYTES: Final = 1024 * 1024
@@ -22,6 +24,7 @@ _TAIL_BYTES: Final = 1024 * 1024
 _CONVERSATION: Final = ("user", "assistant", "attachment", "system")
 _COPIED: Final = ("isSidechain", "userType", "entrypoint", "cwd", "sessionId", "version", "gitBranch")
 _MARK: Final = "podium"
+_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def totals(path: Path) -> Totals:
     return Totals()
 
 
-def leave_open(path: Path, call: OpenCall, row_id: str, timestamp: str) -> None:
+def leave_open(path: Path, call: OpenCall, now_ns: int) -> None:
     """Make the client ask for `call` again when it resumes, without a prompt.
 
     Appends the row that the client writes itself when a PreToolUse hook answers `defer`. The hook is of no use
@@ -91,13 +94,46 @@ def leave_open(path: Path, call: OpenCall, row_id: str, timestamp: str) -> None:
             "permissionMode": call.mode,
         },
         "type": "attachment",
-        "uuid": row_id,
-        "timestamp": timestamp,
+        "uuid": names.new_id(now_ns),
+        "timestamp": to_timestamp(now_ns // _MS * _MS).ToJsonString(),
     }
     with path.open("ab") as transcript:
         transcript.write(orjson.dumps(row) + b"\n")
         transcript.flush()
         os.fsync(transcript.fileno())
+
+
+def open_call(path: Path, mode: str) -> OpenCall | None:
+    """Return the first call of the newest answer that has no result, None when all have one."""
+    answered: set[str] = set()
+    calls: list[JsonObject] = []
+    answer_id = ""
+    for row in _rows_from_end(path):
+        message = mapping(row, "message")
+        blocks = objects(message.get("content"))
+        answered.update(text(block, "tool_use_id") for block in blocks)
+        if row.get("type") != "assistant":
+            continue
+        if answer_id and text(message, "id") != answer_id:
+            break
+        answer_id = text(message, "id")
+        calls += [block for block in blocks if block.get("type") == "tool_use"]
+    unanswered = [call for call in reversed(calls) if text(call, "id") not in answered]
+    if not unanswered:
+        return None
+    call = unanswered[0]
+    return OpenCall(text(call, "id"), text(call, "name"), mapping(call, "input"), mode)
+
+
+def is_left_open(path: Path) -> bool:
+    """Whether the client will ask again when it resumes `path`."""
+    rows = []
+    for row in _rows_from_end(path):
+        rows.append(row)
+        attachment = mapping(row, "attachment")
+        if attachment.get("type") == "hook_deferred_tool":
+            return not any(_names(later, text(attachment, "toolUseID")) for later in rows[:-1])
+    return False
 
 
 def take_back(path: Path) -> bool:
@@ -126,12 +162,13 @@ def _is_mark(line: bytes) -> bool:
 
 def _is_open(rows: list[JsonObject], tool_use_id: str) -> bool:
     """Whether the newest row that names the call is the one that makes it."""
-    for row in rows:
-        content = mapping(row, "message").get("content")
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, dict) and tool_use_id in (block.get("id"), block.get("tool_use_id")):
-                return block.get("type") == "tool_use"
-    return False
+    named = next((row for row in rows if _names(row, tool_use_id)), None)
+    return named is not None and named.get("type") == "assistant"
+
+
+def _names(row: JsonObject, tool_use_id: str) -> bool:
+    blocks = objects(mapping(row, "message").get("content"))
+    return any(tool_use_id in (block.get("id"), block.get("tool_use_id")) for block in blocks)
 
 
 def _rows_from_end(path: Path) -> Iterator[JsonObject]:

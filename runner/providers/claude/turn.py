@@ -22,6 +22,8 @@ class Ending(Enum):
     """A question waits, and the client shall be ended."""
     STUCK = auto()
     """Asked to stop, the client did not."""
+    NOT_RESUMED = auto()
+    """Resumed for its question, the client did not ask it."""
     SILENT = auto()
     """The client said nothing for too long."""
 
@@ -37,6 +39,8 @@ class RunningTurn:
     deferred: OpenCall | None = None
     is_open: bool = False
     """The client works on it; what it says before that is about its start."""
+    has_begun: bool = False
+    """The client asked or said something."""
     asking: int = 0
     """Questions a person has not answered yet."""
     heard_s: float = field(default_factory=time.monotonic)
@@ -48,6 +52,7 @@ class RunningTurn:
         self.heard_s = time.monotonic()
         if not self.is_open:
             return
+        self.has_begun = self.has_begun or fed.kind in ("assistant", "user", "result")
         match fed.kind:
             case "result":
                 self.result = fed.record
@@ -66,6 +71,11 @@ class RunningTurn:
     def waits_for_idle(self) -> bool:
         """The result is there, and nothing is known that could follow it."""
         return self.result is not None and self._background_tasks == 0
+
+    def raise_if_broken(self) -> None:
+        """Raise what `fail` was told, if it was."""
+        if self.end.done() and not self.end.cancelled() and (error := self.end.exception()) is not None:
+            raise error
 
     def settle(self, ending: Ending) -> None:
         """The turn ended so; what came first holds."""

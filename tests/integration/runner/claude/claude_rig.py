@@ -1,6 +1,10 @@
 """Drives the real Claude Code CLI through the driver: own home, own workspace, the scripted endpoint as its model."""
 
 import asyncio
+import os
+import re
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +16,8 @@ from google.protobuf.message import Message as ProtoMessage
 from podium.drafts import Draft
 from podium.scripted_model import ScriptedModel, claude_environment
 from podium.v1 import content_pb2, event_pb2, runner_pb2, session_pb2
+from runner.launcher.processtree import identify
+from runner.processes import read_record
 from runner.providers.claude.driver import ClaudeDriver, Limits
 from runner.providers.claude.provider import ClaudeProvider
 from runner.providers.port import Answer, AnswerDeferred, Driver, ProviderSettings, SessionSpec, TurnOutcome, TurnSpec
@@ -34,9 +40,10 @@ class RecordingOutbox:
         self.records: list[bytes] = []
         self.questions: list[event_pb2.ApprovalRequested] = []
         self.cancelled: list[str] = []
-        self._answers = answers
+        self.answers = answers
         self._changed = asyncio.Event()
         self.defers = False
+        self.given: Answer | None = None
 
     async def emit(self, drafts: Sequence[Draft]) -> None:
         self.drafts += drafts
@@ -54,16 +61,23 @@ class RecordingOutbox:
         self.changed()
         if self.defers:
             raise AnswerDeferred
-        answer = self._answers(question)
+        answer = self.answers(question)
         if answer is not None:
             return answer
         try:
-            await self.until(lambda: self.defers)
+            await self.until(lambda: self.defers or self.given)
         except asyncio.CancelledError:
             self.cancelled.append(question.tool_use_id)
             self.changed()
             raise
-        raise AnswerDeferred
+        if self.given is None:
+            raise AnswerDeferred
+        return self.given
+
+    def answer(self, answer: Answer) -> None:
+        """A person answers the open question."""
+        self.given = answer
+        self.changed()
 
     def defer(self) -> None:
         """Nobody will answer before the process is ended."""
@@ -128,8 +142,10 @@ class Rig:
             made.mkdir()
 
     def spec(self, model: ScriptedModel | None, **changes: Any) -> SessionSpec:
-        environment = claude_environment(self.home, model.url if model else "http://127.0.0.1:9")
-        environment |= changes.pop("environment", {})
+        environment: dict[str, str | None] = {
+            **claude_environment(self.home, model.url if model else "http://127.0.0.1:9"),
+            **changes.pop("environment", {}),
+        }
         self.epoch += 1
         chosen: dict[str, Any] = {
             "session_id": self.session_id,
@@ -162,10 +178,40 @@ class Rig:
         finally:
             await driver.close()
 
+    def kill_client(self, number: signal.Signals) -> None:
+        """Send a signal to the CLI itself, which runs below the launcher."""
+        os.kill(self.client_pid(), number)
+
+    def client_pid(self) -> int:
+        record = read_record(self.state)
+        assert record is not None
+        return record.cli[0]
+
+    async def until_exists(self, path: Path) -> None:
+        await eventually(lambda: path.exists() and path.stat().st_size > 0, str(path))
+
+    async def until_written(self, words: str) -> None:
+        """Wait until the transcript holds `words`."""
+        path = self.home / ".claude" / "projects" / re.sub("[^a-zA-Z0-9]", "-", str(self.workspace))
+        transcript = path / f"{self.session_id}.jsonl"
+        await eventually(lambda: transcript.exists() and words in transcript.read_text(), f"{words} in {transcript}")
+
+    async def until_gone(self, pid: int) -> None:
+        await eventually(lambda: identify(pid) is None, f"the end of {pid}")
+
+
+async def eventually(fact: Callable[[], bool], what: str) -> None:
+    """Wait for a fact of the file system or the process table, which tell nobody."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not fact():
+        assert time.monotonic() < deadline_s, f"waited for {what}"
+        await asyncio.sleep(0.01)
+
 
 def turn(prompt: str = "go", **changes: Any) -> TurnSpec:
     block = content_pb2.ContentBlock(text=content_pb2.TextBlock(text=prompt))
-    return TurnSpec(**{"turn_id": str(uuid4()), "prompt": [block], **changes})
+    blocks = changes.pop("prompt_blocks", [block])
+    return TurnSpec(**{"turn_id": str(uuid4()), "prompt": blocks, **changes})
 
 
 def resumed(of: TurnSpec) -> TurnSpec:

@@ -1,18 +1,25 @@
 """Turns on the real client: text, tools, approvals, resume, interrupt, tokens."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
-from podium.scripted_model import Pace, Reply, Script, ScriptedModel, Stall, ToolCall, Turns, Usage
+from podium.scripted_model import Conversation, Pace, Reply, Script, ScriptedModel, Stall, ToolCall, Turns, Usage
 from podium.v1 import event_pb2, runner_pb2, session_pb2
 from runner.providers.port import Answer
-from tests.integration.runner.claude.claude_rig import ALLOW, DENY, RecordingOutbox, Rig, resumed, turn
+from tests.integration.runner.claude.claude_rig import ALLOW, DENY, RecordingOutbox, Rig, code, resumed, turn
 
 pytestmark = pytest.mark.claude
 
 COMPLETED = session_pb2.TURN_STATUS_COMPLETED
+
+
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
 WRITE = ToolCall("Bash", {"command": "echo hi > f.txt; cat f.txt"})
 
 
@@ -30,7 +37,7 @@ async def test_a_prompt_is_answered_and_the_native_session_is_bound(rig: Rig) ->
     assert bound.client_version == "2.1.330"
     assert bound.resolved_model == "claude-sonnet-4-5"
     assert rig.session_id in bound.jsonl_path
-    assert '"hello"' in Path(bound.jsonl_path).read_text()
+    assert '"hello"' in read(bound.jsonl_path)
     spoken = {delta.kind: delta.text for delta in outbox.deltas}
     assert spoken == {runner_pb2.DELTA_KIND_THINKING: "hmm", runner_pb2.DELTA_KIND_TEXT: "hello"}
     assert not outbox.all(event_pb2.UnreadableRecord)
@@ -128,9 +135,14 @@ async def test_an_interrupt_keeps_what_was_said_and_the_client(rig: Rig) -> None
     assert after.status == COMPLETED
 
 
+def asks_then_tells(said: Conversation) -> Reply:
+    """Whether the client's "Continue from where you left off." counts as a prompt makes no difference here."""
+    return Reply(text=said.tool_results[-1].text) if said.tool_results else Reply(tool=WRITE)
+
+
 @pytest.mark.parametrize("answer", [ALLOW, DENY], ids=["allowed", "denied"])
 async def test_a_deferred_question_is_asked_again_by_the_next_process(rig: Rig, answer: Answer) -> None:
-    script = Script(Turns([Reply(tool=WRITE)], [lambda said: Reply(text=said.tool_results[-1].text)]))
+    script = Script([asks_then_tells] * 2)
     first, second = RecordingOutbox(lambda _: None), RecordingOutbox(lambda _: answer)
     what = turn()
     async with ScriptedModel(script) as model:
@@ -149,3 +161,128 @@ async def test_a_deferred_question_is_asked_again_by_the_next_process(rig: Rig, 
     assert len(model.requests) == 2
     assert tuple(map(sum, zip(first.tokens, second.tokens, strict=True))) == (22, 0, 0, 0, 54)
     assert ended.provider_cost_microusd == 876
+
+
+async def test_a_question_may_be_deferred_twice(rig: Rig) -> None:
+    script, what = Script([asks_then_tells] * 2), turn()
+    silent = [RecordingOutbox(lambda _: None), RecordingOutbox(lambda _: None)]
+    last = RecordingOutbox(lambda _: ALLOW)
+    async with ScriptedModel(script) as model:
+        for number, outbox in enumerate(silent):
+            async with rig.driver(model, outbox, provider_session_id=rig.session_id if number else "") as driver:
+                outbox.defer()
+                assert (await driver.run_turn(resumed(what) if number else what)).deferred
+        async with rig.driver(model, last, provider_session_id=rig.session_id) as driver:
+            ended = await driver.run_turn(resumed(what))
+    assert last.said == ["hi"]
+    assert ended.provider_cost_microusd == 876
+
+
+async def test_the_same_driver_goes_on_after_a_deferral(rig: Rig) -> None:
+    outbox, what = RecordingOutbox(lambda _: None), turn()
+    async with ScriptedModel(Script([asks_then_tells] * 2)) as model, rig.driver(model, outbox) as driver:
+        running = asyncio.create_task(driver.run_turn(what))
+        await outbox.until(lambda: outbox.questions)
+        outbox.defer()
+        assert (await running).deferred
+        outbox.defers, outbox.answers = False, lambda _: ALLOW
+        ended = await driver.run_turn(resumed(what))
+    assert ended.status == COMPLETED
+    assert outbox.said == ["hi"]
+
+
+async def test_of_parallel_calls_the_one_that_was_asked_about_is_asked_again(rig: Rig) -> None:
+    def two(said: Conversation) -> Reply:
+        if said.tool_results:
+            return Reply(text=" ".join(result.text for result in said.tool_results))
+        return Reply(tools=tuple(ToolCall("Bash", {"command": f"echo {n} > {n}.txt; cat {n}.txt"}) for n in "ab"))
+
+    first = RecordingOutbox(lambda asked: ALLOW if "a.txt" in asked.input_json else None)
+    second, what = RecordingOutbox(lambda _: ALLOW), turn()
+    async with ScriptedModel(Script([two] * 2)) as model:
+        async with rig.driver(model, first) as driver:
+            running = asyncio.create_task(driver.run_turn(what))
+            await first.until(lambda: len(first.questions) == 2)
+            first.defer()
+            assert (await running).deferred
+        async with rig.driver(model, second, provider_session_id=rig.session_id) as driver:
+            await driver.run_turn(resumed(what))
+    assert [asked.tool_use_id for asked in second.questions] == [first.questions[1].tool_use_id]
+    assert second.said == ["a b"]
+
+
+async def test_a_new_turn_forgets_a_deferred_question(rig: Rig) -> None:
+    first, second = RecordingOutbox(lambda _: None), RecordingOutbox()
+    script = Script([lambda said: Reply(text="new") if said.last_prompt == "other" else Reply(tool=WRITE)])
+    async with ScriptedModel(script) as model:
+        async with rig.driver(model, first) as driver:
+            running = asyncio.create_task(driver.run_turn(turn()))
+            await first.until(lambda: first.questions)
+            first.defer()
+            assert (await running).deferred
+        async with rig.driver(model, second, provider_session_id=rig.session_id) as driver:
+            ended = await driver.run_turn(turn("other"))
+    assert ended.status == COMPLETED
+    assert not second.questions
+    assert second.said == ["new"]
+    assert not (rig.workspace / "f.txt").exists()
+
+
+async def test_the_question_of_a_killed_owner_can_still_be_answered(rig: Rig) -> None:
+    outbox, second, what = RecordingOutbox(lambda _: None), RecordingOutbox(lambda _: ALLOW), turn()
+    async with ScriptedModel(Script([asks_then_tells] * 2)) as model:
+        async with rig.driver(model, outbox) as driver:
+            running = asyncio.create_task(driver.run_turn(what))
+            await outbox.until(lambda: outbox.questions)
+            await rig.until_written(outbox.questions[0].tool_use_id)  # the client writes behind
+            rig.kill_client(signal.SIGKILL)
+            assert code(await running) == "PROVIDER_PROCESS_DIED"
+        async with rig.driver(model, second, provider_session_id=rig.session_id) as driver:
+            ended = await driver.run_turn(resumed(what))
+    assert ended.status == COMPLETED
+    assert second.said == ["hi"]
+
+
+async def test_an_interrupt_takes_the_open_question_back(rig: Rig) -> None:
+    outbox = RecordingOutbox(lambda _: None)
+    async with ScriptedModel(Script([Reply(tool=WRITE)])) as model, rig.driver(model, outbox) as driver:
+        running = asyncio.create_task(driver.run_turn(turn()))
+        await outbox.until(lambda: outbox.questions)
+        await driver.interrupt()
+        ended = await running
+        await outbox.until(lambda: outbox.cancelled)
+    assert ended.status == session_pb2.TURN_STATUS_INTERRUPTED
+    assert not (rig.workspace / "f.txt").exists()
+
+
+async def test_an_interrupt_ends_a_running_tool_and_its_children(rig: Rig) -> None:
+    call = ToolCall("Bash", {"command": "echo $$ > pid; exec sleep 300", "timeout": 400000})
+    outbox = RecordingOutbox()
+    async with ScriptedModel(Script([Reply(tool=call)])) as model, rig.driver(model, outbox) as driver:
+        running = asyncio.create_task(driver.run_turn(turn()))
+        await rig.until_exists(rig.workspace / "pid")
+        await driver.interrupt()
+        ended = await running
+        await rig.until_gone(int((rig.workspace / "pid").read_text()))
+    assert ended.status == session_pb2.TURN_STATUS_INTERRUPTED
+
+
+async def test_an_interrupt_between_turns_has_no_effect(rig: Rig) -> None:
+    outbox = RecordingOutbox()
+    async with ScriptedModel(Script([Reply(text="a")])) as model, rig.driver(model, outbox) as driver:
+        await driver.interrupt()
+        await driver.run_turn(turn())
+        await driver.interrupt()
+        ended = await driver.run_turn(turn())
+    assert ended.status == COMPLETED
+
+
+async def test_an_interrupt_during_the_start_stops_the_turn_before_the_model_is_asked(rig: Rig) -> None:
+    outbox = RecordingOutbox()
+    async with ScriptedModel(Script([Reply(text="a")])) as model, rig.driver(model, outbox) as driver:
+        running = asyncio.create_task(driver.run_turn(turn()))
+        await asyncio.sleep(0)
+        await driver.interrupt()
+        ended = await running
+        assert not model.requests
+    assert ended.status == session_pb2.TURN_STATUS_INTERRUPTED
