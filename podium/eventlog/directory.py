@@ -42,7 +42,6 @@ CATALOG_TTL_S = 7 * 24 * 3600
 _BEATS_PER_TTL = 3
 _ATTEMPTS_MAX = 5
 _RETRY_S = 0.2
-_HEARD_MAX = 1024
 
 
 class RunnerReplaced(Exception):
@@ -123,7 +122,7 @@ class RunnerDirectory:
             stack.callback(self._link.on_reconnect(watch.look_soon))
             with log_needed("listening to heartbeats"):
                 await stack.enter_async_context(
-                    self._link.subscribe(f"$KV.{RUNNERS}.*", watch.heard, messages_max=_HEARD_MAX)
+                    self._link.subscribe(f"$KV.{RUNNERS}.*", watch.heard)
                 )
             looking = asyncio.create_task(self._keep_looking(watch), name="runner-watch")
             try:

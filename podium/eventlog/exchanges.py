@@ -110,7 +110,7 @@ class Exchanges:
             raise NoResponders(f"nobody listens on {subject} now")
         return answers
 
-    async def answered(self, message: Msg) -> None:
+    def answered(self, message: Msg) -> None:
         """Take an answer; one whose asker has given up is dropped."""
         exchange = self._open.get(message.subject[len(self.inbox) + 1 :])
         if exchange is not None:

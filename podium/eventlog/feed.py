@@ -155,7 +155,7 @@ class Feed:
         self._something.set()
 
     def _missed(self) -> None:
-        self._break("messages may have been missed: reconnect, or more waited than fits")
+        self._break("the connection broke")
 
     # What is asked for.
 
@@ -236,13 +236,7 @@ class Feed:
     async def open(self) -> AsyncIterator[Self]:
         """Listen while the block runs; the consumer goes with it."""
         self._inbox = self._link.new_inbox()
-        async with self._link.subscribe(
-            f"{self._inbox}.*.*",
-            self._arrived,
-            on_missed=self._missed,
-            messages_max=4 * self._messages_max,
-            bytes_max=4 * self._bytes_max,
-        ):
+        async with self._link.subscribe(f"{self._inbox}.*.*", self._arrived, on_missed=self._missed):
             try:
                 yield self
             finally:

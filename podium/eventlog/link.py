@@ -11,9 +11,9 @@ from typing import Any
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from podium.eventlog.client import DirectClient
 from podium.eventlog.exchanges import (
     ApiError,
     Denied,
@@ -25,7 +25,6 @@ from podium.eventlog.exchanges import (
     NotConnected,
     status_of,
 )
-from podium.eventlog.transport import AbortingTransport
 
 __all__ = [
     "ApiError",
@@ -49,8 +48,6 @@ LOSABLE_BYTES_MAX = 8 * 1024 * 1024
 """What may be lost (deltas) is not sent while more than this waits in front of it."""
 RECONNECT_WAIT_S = 0.1
 CLOSE_TIMEOUT_S = 5.0
-SUBSCRIPTION_BYTES_MAX = 64 * 1024 * 1024
-SUBSCRIPTION_MESSAGES_MAX = 65_536
 DENIALS_MAX = 100
 _DENIED = re.compile(
     r"permissions violation for (?P<act>publish|subscription) to \"(?P<subject>[^\"]+)\"", re.IGNORECASE
@@ -70,13 +67,13 @@ class Link:
         self.generation = 0
         self.denials: list[str] = []
         self._request_timeout_s = request_timeout_s
-        self._client = Client()
-        self._transport = self._client._transport = AbortingTransport()  # noqa: SLF001  # there is no other way in
+        self._client = DirectClient()
         self._exchanges = Exchanges()
         self._inbox_numbers = itertools.count(1)
         self._missed_listeners: dict[int, Callable[[], None]] = {}
         self._reconnect_listeners: set[Callable[[], None]] = set()
         self._connected = asyncio.Event()
+        self._around = contextlib.AsyncExitStack()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -187,34 +184,34 @@ class Link:
         handler: Callable[[Msg], None],
         *,
         on_missed: Callable[[], None] | None = None,
-        messages_max: int = SUBSCRIPTION_MESSAGES_MAX,
-        bytes_max: int = SUBSCRIPTION_BYTES_MAX,
     ) -> AsyncIterator[None]:
         """Hand every message on `subject` to `handler` while the block runs, from the moment it is entered.
 
-        `on_missed` is called when some may have been lost: after a reconnect, and when more than the bounds waited.
-        Raises Denied, NotConnected or NoAnswer.
+        `handler` bounds what it keeps: no queue stands before it. `on_missed` is called when messages may have been
+        lost: after a reconnect. Raises Denied, NotConnected or NoAnswer.
         """
-
-        async def deliver(message: Msg) -> None:
-            handler(message)
-
         if not self.connected:
             raise NotConnected(f"not connected while subscribing to {subject}")
-        subscription = await self._client.subscribe(
-            subject, cb=deliver, pending_msgs_limit=messages_max, pending_bytes_limit=bytes_max
-        )
-        try:
+        async with self._subscribed(subject, handler) as key:
             if on_missed is not None:
-                self._missed_listeners[id(subscription)] = on_missed
+                self._missed_listeners[key] = on_missed
             await self.settle()
             if f"subscription to {subject}".lower() in self.denials:
                 raise Denied(f"this role may not subscribe to {subject}")
             yield
+
+    @contextlib.asynccontextmanager
+    async def _subscribed(self, subject: str, handler: Callable[[Msg], None]) -> AsyncIterator[int]:
+        subscription = await self._client.subscribe(subject, cb=_nothing)
+        key = subscription._id  # noqa: SLF001  # the number the server's messages carry
+        self._client.handlers[key] = handler
+        try:
+            yield key
         finally:
-            self._missed_listeners.pop(id(subscription), None)
+            self._missed_listeners.pop(key, None)
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
+            del self._client.handlers[key]
 
     async def settle(self) -> None:
         """Return when the server has taken everything sent before. Raises NoAnswer."""
@@ -257,7 +254,9 @@ class Link:
                     closed_cb=self._on_closed,
                 )
                 self._exchanges.inbox = self._client.new_inbox()
-                await self._client.subscribe(f"{self._exchanges.inbox}.*", cb=self._exchanges.answered)
+                await self._around.enter_async_context(
+                    self._subscribed(f"{self._exchanges.inbox}.*", self._exchanges.answered)
+                )
                 await self.settle()
         except TimeoutError:
             last = self._client.last_error
@@ -272,18 +271,16 @@ class Link:
         with contextlib.suppress(TimeoutError, nats.errors.Error):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if self._client.is_connected:
+                    await self._around.aclose()
                     await self._client.flush()
         # A server that hangs would keep the client from closing; what it has not taken by now is lost.
-        self._transport.close()
+        self._client.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._client.close()
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.SlowConsumerError):
-            if on_missed := self._missed_listeners.get(id(error.sub)):
-                on_missed()
-        elif found := _DENIED.search(str(error)):
+        if found := _DENIED.search(str(error)):
             act, subject = found["act"].lower(), found["subject"]
             log.error("permission denied by the NATS server: %s to %s", act, subject)
             self.denials = [*self.denials[1 - DENIALS_MAX :], f"{act} to {subject}".lower()]
@@ -304,3 +301,7 @@ class Link:
 
     async def _on_closed(self) -> None:
         self._connected.clear()
+
+
+async def _nothing(_: Msg) -> None:
+    """Stand where nats-py wants a coroutine; messages go to the handlers of DirectClient."""

@@ -97,11 +97,12 @@ class Outbox:
         if self.in_doubt:
             return 0
         wanted = [queued for queued in self.batch if queued.only_if is None or queued.only_if(state)]
-        dropped = [queued for queued in self.batch if queued not in wanted]
-        if dropped:
-            self.batch, self.stamped = wanted, None
-            self.acknowledged += len(dropped)
-        return sum(queued.size for queued in dropped)
+        if len(wanted) == len(self.batch):
+            return 0
+        before = sum(queued.size for queued in self.batch)
+        self.acknowledged += len(self.batch) - len(wanted)
+        self.batch, self.stamped = wanted, None
+        return before - sum(queued.size for queued in wanted)
 
     def stamp(self, tail: Tail, now_ns: Callable[[], int]) -> Stamped:
         """Return the batch as events behind `tail`: the same object as before when neither has changed."""

@@ -13,9 +13,10 @@ import orjson
 from nats.aio.msg import Msg
 
 from podium.errors import Unavailable, log_unavailable
+from podium.eventlog.client import parse_headers
 from podium.eventlog.layout import EVENTS, events_subject, session_of
 from podium.eventlog.link import ApiError, Link, LinkError, status_of
-from podium.eventlog.stored import StoredAppend, Tail, parse_headers
+from podium.eventlog.stored import StoredAppend, Tail
 from podium.session import VERSION, fold
 from podium.v1.session_pb2 import SessionState
 
@@ -101,7 +102,8 @@ async def _leader_get(link: Link, query: dict[str, Any]) -> StoredAppend | None:
     return StoredAppend(
         position=message["seq"],
         session_id=session_of(message["subject"]),
-        headers=parse_headers(base64.b64decode(message.get("hdrs", ""))),
+        # Without its first line, NATS/1.0.
+        headers=parse_headers(base64.b64decode(message.get("hdrs", "")).partition(b"\r\n")[2]),
         payload=base64.b64decode(message.get("data", "")),
         stored_at=message["time"],
     )

@@ -157,16 +157,6 @@ def encode(events: Sequence[Event], state: SessionState) -> tuple[dict[str, str]
     return headers, payload
 
 
-def parse_headers(block: bytes) -> dict[str, str]:
-    """Return the headers of a raw NATS header block: NATS/1.0, then one `Name: value` a line."""
-    headers: dict[str, str] = {}
-    for line in block.split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.decode("ascii")] = value.strip().decode("utf-8", "replace")
-    return headers
-
-
 def nanoseconds(rfc3339: str) -> int:
     """Return a time like 2026-11-22T08:54:19.123456789Z as nanoseconds since 1970."""
     whole, _, fraction = rfc3339.rstrip("Z").partition(".")
