@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from runner.launcher import supervise
+from runner.launcher import starting
 from runner.launcher.files import (
     LOCK_NAME,
     RECORD_NAME,
@@ -48,14 +48,14 @@ LOCK_WAIT_S = 1.0
 class LaunchRefusal(Enum):
     """Why a launcher did not run its CLI, or could not clean up: its exit codes."""
 
-    BAD_FOLDER = supervise.EXIT_BAD_FOLDER
-    LOCKED = supervise.EXIT_LOCKED
-    FENCED = supervise.EXIT_FENCED
-    OWNER_GONE = supervise.EXIT_OWNER_GONE
-    STRAGGLERS = supervise.EXIT_STRAGGLERS
-    SURVIVORS = supervise.EXIT_SURVIVORS
-    CLI_NOT_EXECUTABLE = supervise.EXIT_NOT_EXECUTABLE
-    CLI_NOT_FOUND = supervise.EXIT_NOT_FOUND
+    BAD_FOLDER = starting.EXIT_BAD_FOLDER
+    LOCKED = starting.EXIT_LOCKED
+    FENCED = starting.EXIT_FENCED
+    OWNER_GONE = starting.EXIT_OWNER_GONE
+    STRAGGLERS = starting.EXIT_STRAGGLERS
+    SURVIVORS = starting.EXIT_SURVIVORS
+    CLI_NOT_EXECUTABLE = starting.EXIT_NOT_EXECUTABLE
+    CLI_NOT_FOUND = starting.EXIT_NOT_FOUND
 
 
 class SessionLock(Enum):
@@ -129,7 +129,7 @@ def prepare_launch(folder: Path, launch: Launch) -> Path:
     start = folder / START_NAME
     # A script per session, not one entry for all: an SDK's cli_path takes no argument, an environment variable
     # would leak to where the SDK is used without us, and wheels do not keep executable bits.
-    entry = Path(supervise.__file__).with_name("__main__.py")
+    entry = Path(starting.__file__).with_name("__main__.py")
     words = [sys.executable, "-I", "-S", str(entry), str(folder / SPEC_NAME)]
     write_whole(str(start), f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode())
     start.chmod(0o700)

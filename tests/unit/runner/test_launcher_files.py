@@ -128,5 +128,5 @@ def test_the_launcher_imports_nothing_that_makes_every_start_slower() -> None:
     assert set(listed).isdisjoint(SLOW)
 
 
-OURS = (".launcher.csignal", ".launcher.files", ".launcher.processtree", ".launcher.supervise")
+OURS = (".launcher.csignal", ".launcher.files", ".launcher.processtree", ".launcher.starting", ".launcher.supervise")
 SLOW = {"collections", "dataclasses", "enum", "functools", "json", "pathlib", "re", "subprocess", "typing"}
