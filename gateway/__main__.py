@@ -40,7 +40,7 @@ async def running(settings: GatewaySettings) -> AsyncIterator[int]:
         asyncio.TaskGroup() as tasks,
     ):
         clock = SystemClock()
-        living, watches = Living(RunnerDirectory(log.link, clock)), Watches(log)
+        living, watches = Living(RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s)), Watches(log)
         waker = Waker(log, WakeQueue(log.link), living, lambda: unfinished(relay), settings.sweep_interval_s)
         service = SessionService(
             settings, log, Commands(log, clock, LongContent(BlobStore(log.link, clock))), living, waker, watches

@@ -23,13 +23,24 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PODIUM_", extra="ignore", frozen=True)
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="Servers of the log, separated by commas.")
-    nats_credentials_file: Path = Field(Path("nats.json"), description="File with the users of the log, mode 0600.")
-    nats_ca_file: Path | None = Field(None, description="CA of the log's TLS certificates; needed off loopback.")
-    nats_replicas: int = Field(1, ge=1, le=5, description="Copies of the log the server must keep: 3 in production.")
-    outage_s: float = Field(300.0, gt=0, description="How long to keep trying while the log is away, seconds.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
-    log_format: Literal["json", "console"] = Field("json", description="Log lines for programs or for people.")
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="Servers of the log, separated by commas.")
+    nats_credentials_file: Path = Field(
+        default=Path("nats.json"), description="File with the users of the log, mode 0600."
+    )
+    nats_ca_file: Path | None = Field(
+        default=None, description="CA of the log's TLS certificates; needed off loopback."
+    )
+    nats_replicas: int = Field(
+        default=1, ge=1, le=5, description="Copies of the log the server must keep: 3 in production."
+    )
+    outage_s: float = Field(default=300.0, gt=0, description="How long to keep trying while the log is away, seconds.")
+    heartbeat_ttl_s: int = Field(
+        default=6, ge=1, le=300, description="Seconds after which a silent runner is missed; the same for all services."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line shown."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="Log lines for programs or for people.")
 
     @classmethod
     def settings_customise_sources(
@@ -52,10 +63,14 @@ class ServiceSettings(BaseSettings):
 class ListenSettings(ServiceSettings):
     """What a service that answers gRPC needs besides."""
 
-    tokens_file: Path = Field(Path("tokens.json"), description="Names, roles and hashes of the tokens, mode 0600.")
-    tls_certificate_file: Path | None = Field(None, description="PEM chain; needed to listen off loopback.")
-    tls_key_file: Path | None = Field(None, description="PEM key of the certificate, mode 0600.")
-    stop_grace_s: float = Field(10.0, ge=0, le=300, description="How long running calls may take at a stop, seconds.")
+    tokens_file: Path = Field(
+        default=Path("tokens.json"), description="Names, roles and hashes of the tokens, mode 0600."
+    )
+    tls_certificate_file: Path | None = Field(default=None, description="PEM chain; needed to listen off loopback.")
+    tls_key_file: Path | None = Field(default=None, description="PEM key of the certificate, mode 0600.")
+    stop_grace_s: float = Field(
+        default=10.0, ge=0, le=300, description="How long running calls may take at a stop, seconds."
+    )
 
 
 def load(settings: type[S], **given: Any) -> S:

@@ -76,7 +76,8 @@ async def serve(settings: RunnerSettings) -> None:
                 providers=providers(settings),
                 environment=lambda provider: child_environment(settings, provider),
             )
-            await RunnerService(shared, RunnerDirectory(log.link, clock), WakeQueue(log.link)).run(stop)
+            directory = RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s)
+            await RunnerService(shared, directory, WakeQueue(log.link)).run(stop)
 
 
 def main() -> int:

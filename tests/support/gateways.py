@@ -19,6 +19,7 @@ from podium.settings import ServiceSettings
 from podium.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from podium.v1.session_service_pb2_grpc import SessionServiceStub
 
+HEARTBEAT_TTL_S = 2
 TOKENS = {
     "admin": [auth.Role.ADMIN],
     "reader": [auth.Role.READ],
@@ -74,6 +75,7 @@ async def gateway(
         indexer_address=indexer_address,
         indexer_token_file=indexer_token_file,
         stop_grace_s=0.1,
+        heartbeat_ttl_s=HEARTBEAT_TTL_S,
         **given,  # type: ignore[arg-type]  # fields of the settings
     )
     async with running(gateway_settings) as port:

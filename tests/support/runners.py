@@ -25,9 +25,7 @@ from runner.service import RunnerService, new_runner_id
 from runner.session_host import Shared
 from runner.settings import RunnerSettings
 from runner.workspaces import Workspaces
-from tests.support.gateways import CLOCK
-
-HEARTBEAT_TTL_S = 2
+from tests.support.gateways import CLOCK, HEARTBEAT_TTL_S
 
 
 @dataclass

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import pytest
 
 from gateway import watch
-from podium import rpc
 from podium.drafts import Draft
 from podium.eventlog import EventLog, SessionWriter
 from podium.names import session_id
@@ -25,6 +23,12 @@ from tests.support.gateways import Gateway
 
 def message(text: str) -> Draft:
     return Draft(e.Message(role=e.ROLE_ASSISTANT, content=[ContentBlock(text=TextBlock(text=text))]), turn_id="t")
+
+
+async def into(seen: list[int], call: Any) -> None:
+    """Read a watch to its end."""
+    async for response in call:
+        seen += [event.revision for event in response.events]
 
 
 async def revisions(gateway: Gateway, name: str, *, after: int = 0, until: int) -> list[int]:
@@ -57,7 +61,8 @@ async def test_watchers_that_join_at_any_time_see_every_event_once(gateway: Gate
                     await asyncio.sleep(0)
 
         async def watch_and_rejoin(seed: int) -> list[int]:
-            rng, seen = random.Random(seed), []
+            rng = random.Random(seed)
+            seen: list[int] = []
             while not seen or seen[-1] < total + 2:
                 await asyncio.sleep(rng.random() / 20)
                 newest = (await gateway.sessions.GetSession(api.GetSessionRequest(name=name))).session.revision
@@ -150,10 +155,7 @@ async def test_a_watcher_that_does_not_read_is_ended_with_its_resume_point(
         for _ in range(400):
             await writer.write([message("x" * 60_000)])
         await writer.flush()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for response in call:
-                seen += [event.revision for event in response.events]
-    error = rpc.from_rpc_error(caught.value)
+        error = await refused(into(seen, call))
     assert error.reason == "WATCHER_TOO_SLOW"
     assert seen == list(range(1, int(error.metadata["resume_revision"]) + 1))
     rest = await revisions(gateway, name, after=seen[-1], until=402)

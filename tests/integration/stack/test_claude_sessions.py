@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.eventlog import EventLog
+from podium.eventlog import EventLog, Role
 from podium.names import session_id
 from podium.scripted_model import Pace, Reply, Script, ScriptedModel, ToolCall, Turns, Usage
 from podium.scripted_model.script import Stall
@@ -46,7 +46,7 @@ async def stack(folder: Path, **given: object) -> AsyncIterator[tuple[Gateway, S
         gateways.gateway(settings, folder / "gateway") as gateway,
         ScriptedModel(SCRIPT) as model,
         runners.runner(settings, folder / "runner", model.url, **given),
-        gateways.connected(settings, gateways.Role.RUNNER) as log,
+        gateways.connected(settings, Role.RUNNER) as log,
     ):
         yield gateway, model, log
 
@@ -69,7 +69,7 @@ async def until(gateway: Gateway, name: str, kind: str, *, turn_id: str = "") ->
 
 
 async def test_a_session_asks_works_answers_and_goes_on(tmp_path: Path) -> None:
-    async with stack(tmp_path) as (gateway, model, log):
+    async with stack(tmp_path) as (gateway, _, log):
         created = await start(gateway, "Make a file that says hello")
         name = created.session.name
         asked = (await until(gateway, name, "approval_requested")).approval_requested

@@ -44,8 +44,11 @@ def test_a_turn_waits_runs_and_ends() -> None:
     healed = fold(ended, ())
     healed = stamp(
         healed,
-        [Draft(prompt("b"), turn_id="t2"), Draft(e.TurnStarted(), turn_id="t2")]
-        + [Draft(e.TurnEnded(status=s.TURN_STATUS_COMPLETED), turn_id="t2")],
+        [
+            Draft(prompt("b"), turn_id="t2"),
+            Draft(e.TurnStarted(), turn_id="t2"),
+            Draft(e.TurnEnded(status=s.TURN_STATUS_COMPLETED), turn_id="t2"),
+        ],
         AUTHOR,
         now_ns=NOW,
         after_position=1,
@@ -55,7 +58,7 @@ def test_a_turn_waits_runs_and_ends() -> None:
 
 
 def test_a_deferred_turn_has_work_only_when_its_questions_are_answered() -> None:
-    asked = [
+    asked: list[Body] = [
         e.RunnerAttached(runner="r", epoch=1),
         prompt("hi"),
         e.TurnStarted(),

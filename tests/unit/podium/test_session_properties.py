@@ -1,6 +1,7 @@
 """Commands and owners act on one session in any order: what always holds, found by hypothesis."""
 
 import uuid
+from itertools import pairwise
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -191,7 +192,7 @@ class SessionMachine(RuleBasedStateMachine):
     def revisions_have_no_gap_and_times_rise(self) -> None:
         assert [event.revision for event in self.log] == list(range(1, len(self.log) + 1))
         times = [to_ns(event.created_at) for event in self.log]
-        assert all(earlier < later for earlier, later in zip(times, times[1:], strict=False))
+        assert all(earlier < later for earlier, later in pairwise(times))
         assert all(time % 1000 == 0 for time in times), "whole microseconds, so that DuckDB keeps them apart"
 
     @invariant()
