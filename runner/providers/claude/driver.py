@@ -25,7 +25,7 @@ from runner.providers.claude.normalise import Fed, Normaliser
 from runner.providers.claude.outcome import outcome, totals_of
 from runner.providers.claude.records import JsonObject, text
 from runner.providers.claude.turn import Ending, RunningTurn
-from runner.providers.port import AnswerDeferred, Outbox, ProviderFailed, SessionSpec, TurnOutcome, TurnSpec
+from runner.providers.port import Answer, AnswerDeferred, Outbox, ProviderFailed, SessionSpec, TurnOutcome, TurnSpec
 from runner.providers.unreadable import unreadable
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _INTERRUPTED: Final = TurnOutcome(status=session_pb2.TURN_STATUS_INTERRUPTED, re
 _LOOK_S: Final = 0.25
 _POLL_S: Final = 0.01
 _LAST_WORDS_S: Final = 2.0
+_DRAIN_S: Final = 1.0
+"""A question put off so soon is put off because the runner drains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,7 @@ class ClaudeDriver:
         running.asking += 1
         running.has_begun = True
         try:
-            answer = await self._outbox.ask(question)
+            answer = await self._asked(question, can_defer=not asked.agent_id)
         except AnswerDeferred:
             return await self._put_off(running, asked)
         except Exception as wrong:
@@ -282,6 +284,16 @@ class ClaudeDriver:
             running.asking -= 1
             running.heard_s = time.monotonic()
         return approvals.reply(answer, asked.native_name, asked.arguments)
+
+    async def _asked(self, question: event_pb2.ApprovalRequested, *, can_defer: bool) -> Answer:
+        """Return the answer. A sub-agent's question cannot outlive its process: it is asked on, but for a drain."""
+        while True:
+            asked_s = time.monotonic()
+            try:
+                return await self._outbox.ask(question)
+            except AnswerDeferred:
+                if can_defer or time.monotonic() - asked_s < _DRAIN_S:
+                    raise
 
     async def _put_off(self, running: RunningTurn, asked: "Asked") -> approvals.Reply:
         if running.deferred is None:

@@ -173,7 +173,8 @@ class Normaliser:
 
     def _init(self, record: JsonObject) -> Iterator[Draft]:
         session_id, model = text(record, "session_id"), text(record, "model")
-        self._model = model
+        if model != self._model:
+            self._model, self._window_tokens = model, 0  # told again with the next result
         if self._bound == (session_id, model):
             return
         self._bound = (session_id, model)

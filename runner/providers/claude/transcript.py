@@ -80,7 +80,8 @@ def leave_open(path: Path, call: OpenCall, now_ns: int) -> None:
     rows = list(_rows_from_end(path))
     leaf = next((row for row in rows if text(row, "uuid") and row.get("type") in _CONVERSATION), None)
     if leaf is None or not _is_open(rows, call.tool_use_id):
-        raise NotDeferrable(f"call {call.tool_use_id} is not open in {path}")
+        why = "a sub-agent's question cannot outlive its process"
+        raise NotDeferrable(f"call {call.tool_use_id} is not open in the main conversation {path}; {why}")
     row = {
         "parentUuid": leaf["uuid"],
         **{key: leaf[key] for key in _COPIED if key in leaf},

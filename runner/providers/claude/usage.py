@@ -128,7 +128,8 @@ def window_tokens(result: JsonObject, model: str) -> int:
     own = mapping(usages, model)
     if not own:
         named = [usage for usage in objects(list(usages.values())) if usage.get("canonicalModel") == model]
-        own = named[0] if named else own
+        sole = objects(list(usages.values())) if len(usages) == 1 else []
+        own = (*named, *sole, own)[0]
     return number(own, "contextWindow")
 
 

@@ -286,3 +286,30 @@ async def test_an_interrupt_during_the_start_stops_the_turn_before_the_model_is_
         ended = await running
         assert not model.requests
     assert ended.status == session_pb2.TURN_STATUS_INTERRUPTED
+
+
+def child_asks() -> Script:
+    call = ToolCall(
+        "Agent", {"description": "look", "prompt": "[[scenario:child]] look", "subagent_type": "general-purpose"}
+    )
+    return Script([Reply(tool=call), Reply(text="done")], scenarios={"child": [Reply(tool=WRITE), Reply(text="wrote")]})
+
+
+async def test_a_sub_agents_question_is_asked_and_answered(rig: Rig) -> None:
+    outbox = RecordingOutbox(lambda _: ALLOW)
+    async with ScriptedModel(child_asks()) as model, rig.driver(model, outbox) as driver:
+        ended = await driver.run_turn(turn())
+    assert ended.status == COMPLETED
+    assert [asked.tool_name for asked in outbox.questions] == ["Bash"]
+    assert (rig.workspace / "f.txt").exists()
+
+
+async def test_a_sub_agents_question_is_lost_with_its_process_and_the_turn_says_so(rig: Rig) -> None:
+    outbox = RecordingOutbox(lambda _: None)
+    outbox.defer()
+    async with ScriptedModel(child_asks()) as model, rig.driver(model, outbox) as driver:
+        ended = await driver.run_turn(turn())
+    assert code(ended) == "PROVIDER_DEFER_FAILED"
+    assert ended.problem is not None
+    assert "sub-agent" in ended.problem.message
+    assert not (rig.workspace / "f.txt").exists()
