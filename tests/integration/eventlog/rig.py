@@ -195,7 +195,7 @@ async def texts(log: EventLog, session_id: str) -> list[str]:
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110  # the log is asked, it tells nobody
+        while not await condition():  # the log is asked, it tells nobody
             await asyncio.sleep(0.005)
 
 
