@@ -22,6 +22,7 @@ from podium.eventlog import BlobStore, EventLog, Role, RunnerDirectory, WakeQueu
 from podium.eventlog.access import log_settings
 from podium.eventlog.content import LongContent
 from podium.settings import load
+from podium.tasks import background
 from podium.v1 import session_pb2
 from podium.v1 import session_service_pb2 as api
 
@@ -35,28 +36,33 @@ SWEEP_DEADLINE_S = 10.0
 async def running(settings: GatewaySettings) -> AsyncIterator[int]:
     """Run a gateway while the block runs, and yield its port."""
     relay = Relay(settings.indexer_address, settings.indexer_token_file, settings.indexer_ca_file)
-    async with (
-        EventLog.connect(log_settings(settings, Role.GATEWAY), Role.GATEWAY) as log,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with EventLog.connect(log_settings(settings, Role.GATEWAY), Role.GATEWAY) as log:
+        await log.check_streams()
         clock = SystemClock()
-        living, watches = Living(RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s)), Watches(log)
+        living = Living(RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s))
+        watches = Watches(log)
         waker = Waker(log, WakeQueue(log.link), living, lambda: unfinished(relay), settings.sweep_interval_s)
-        service = SessionService(
-            settings, log, Commands(log, clock, LongContent(BlobStore(log.link, clock))), living, waker, watches
-        )
+        commands = Commands(log, clock, LongContent(BlobStore(log.link, clock)))
+        service = SessionService(settings, log, commands, living, waker, watches)
         services = {
             handlers.SESSIONS.full_name: handlers.sessions(service, relay),
             handlers.ANALYTICS.full_name: handlers.analytics(relay),
         }
-        background = [tasks.create_task(work) for work in (living.follow(), watches.run(), waker.run())]
-        try:
-            async with rpc.serving(settings, settings.listen, services=services, roles=handlers.roles()) as port:
-                yield port
-        finally:
-            for task in background:
-                task.cancel()
-            await relay.channel.close(grace=None)
+        async with (
+            closing(relay),
+            background(living.follow(), watches.run(), waker.run()),
+            rpc.serving(settings, settings.listen, services=services, roles=handlers.roles()) as port,
+        ):
+            yield port
+
+
+@asynccontextmanager
+async def closing(relay: Relay) -> AsyncIterator[None]:
+    """Close the relay's channel after the block."""
+    try:
+        yield
+    finally:
+        await relay.channel.close(grace=None)
 
 
 async def unfinished(relay: Relay) -> list[session_pb2.Session]:

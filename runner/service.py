@@ -13,6 +13,7 @@ from podium.clock import to_timestamp
 from podium.errors import PodiumError
 from podium.eventlog import RunnerDirectory, Wake, WakeQueue, Watch, attach
 from podium.session import has_work
+from podium.tasks import background
 from podium.v1 import event_pb2 as e
 from podium.v1 import provider_pb2, runner_pb2
 from podium.v1 import session_pb2 as s
@@ -58,16 +59,13 @@ class RunnerService:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain: running turns have `drain_s`, what is left then ends as lost."""
         await self._probe()
-        async with self._directory.watch() as watch, asyncio.TaskGroup() as tasks:
-            beating = tasks.create_task(self._directory.keep(self._snapshot))
+        beating = self._directory.keep(self._snapshot)
+        async with self._directory.watch() as watch, background(beating, self._tell_of_models()) as tasks:
             taking = tasks.create_task(self._take_wakes(watch, tasks))
-            telling = tasks.create_task(self._tell_of_models())
             _log.info("ready", runner=self._shared.runner_id, pool=self._shared.settings.pool)
             await stop.wait()
             taking.cancel()
             await self._drain()
-            for task in (telling, beating):
-                task.cancel()
         with suppress(PodiumError):
             await self._directory.leave()
 

@@ -127,7 +127,7 @@ class SessionHost:
                 clock=shared.clock,
                 budget=shared.budget,
                 on_change=lambda _: self._changed.set(),
-                offload=shared.content.out,
+                offload=shared.content.out_or_unreadable,
                 outage_s=shared.settings.outage_s,
             )
             await around.enter_async_context(self._writer)

@@ -5,9 +5,10 @@ from typing import TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
-from podium.drafts import Draft
+from podium.drafts import Draft, kind_of
+from podium.errors import ResourceExhausted
 from podium.eventlog.blobs import BlobStore
-from podium.eventlog.offload import moved, restore, split
+from podium.eventlog.offload import moved, restore, split, unreadable
 
 B = TypeVar("B", bound=ProtoMessage)
 
@@ -28,6 +29,20 @@ class LongContent:
         for upload in divided.uploads:
             await self._blobs.store(upload.blob, upload.content)
         return replace(draft, body=divided.body) if divided.uploads else draft
+
+    async def out_or_unreadable(self, draft: Draft) -> Draft:
+        """As `out`, but a body that cannot be made short becomes an UnreadableRecord that refers to all of it.
+
+        For what a provider said: it has happened, and nobody can be told to say it shorter.
+        """
+        try:
+            return await self.out(draft)
+        except ResourceExhausted as error:
+            record = draft.body.SerializeToString()
+            divided = unreadable(f"{kind_of(draft.body)}: {error.message}", record, self._blobs.new_name)
+            for upload in divided.uploads:
+                await self._blobs.store(upload.blob, upload.content)
+            return replace(draft, body=divided.body)
 
     async def back(self, body: B) -> B:
         """Return the body with all its text. Raises BlobError, Unavailable."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -60,7 +61,12 @@ def token(name: str) -> str:
 
 @asynccontextmanager
 async def gateway(
-    settings: ServiceSettings, folder: Path, *, indexer_address: str = "127.0.0.1:1", **given: object
+    settings: ServiceSettings,
+    folder: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    indexer_address: str = "127.0.0.1:1",
+    **given: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on a free port; without an indexer its lists say that they are not available."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +76,13 @@ async def gateway(
     gateway_settings = GatewaySettings(
         nats_url=settings.nats_url,
         nats_credentials_file=settings.nats_credentials_file,
-        listen="127.0.0.1:0",
+        listen=listen,
         tokens_file=tokens_file,
         indexer_address=indexer_address,
         indexer_token_file=indexer_token_file,
         stop_grace_s=0.1,
         heartbeat_ttl_s=HEARTBEAT_TTL_S,
-        **given,  # type: ignore[arg-type]  # fields of the settings
+        **given,
     )
     async with running(gateway_settings) as port:
         channel = rpc.channel(f"127.0.0.1:{port}", token("admin"))

@@ -213,6 +213,16 @@ def later_turns(log: Log) -> None:
     log.append(e.RunnerDetached(runner="runner-1", epoch=1, reason=e.DETACH_REASON_IDLE))
 
 
+def of_the_future(event: e.Event, *, may_ignore: bool) -> e.Event:
+    """Return the event as a newer Podium might write it: with a body this one does not know."""
+    envelope = e.Event()
+    envelope.CopyFrom(event)
+    envelope.ClearField("body")
+    envelope.may_ignore = may_ignore
+    field_100_empty = b"\xa2\x06\x00"
+    return e.Event.FromString(envelope.SerializeToString() + field_100_empty)
+
+
 def whole() -> Log:
     """One session with everything in it."""
     log = Log()

@@ -1,5 +1,6 @@
 """One NATS server and one gateway for all tests of the API; every test uses sessions of its own."""
 
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,9 +11,9 @@ from podium.settings import ServiceSettings
 from tests.support import gateways
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
-        if "integration/gateway" in item.path.as_posix():
+        if "integration/gateway" in item.path.as_posix() and inspect.iscoroutinefunction(item.obj):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
