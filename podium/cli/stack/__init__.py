@@ -1,0 +1,1 @@
+"""What `podium up` runs: NATS and the services as child processes over one data folder."""
