@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sys.executable).parent
 # What is ours to check; folders that a checkout does not have yet are left out.
-PACKAGES = ("podium", "gateway", "runner", "indexer", "tools", "deploy", "bench", "tests")
+PACKAGES = ("podium", "gateway", "runner", "indexer", "tools", "deploy", "examples", "bench", "tests")
 STATIC_S_MAX = 300
 TESTS_S_MAX = 1200
 CHAOS_S_MAX = 7200
