@@ -6,6 +6,7 @@ position of the log they come from are in one transaction, so a crash at any mom
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ CHECKPOINT_AT = "256MB"
 _NEVER = "1TB"
 READERS = 3
 INTERRUPT_WAIT_S = 5.0
+READS_WAIT_S = 2.0
+"""How long a checkpoint waits for running reads; new ones wait for it, so this is what it may cost them."""
 
 
 class StoreFailed(Exception):
@@ -69,6 +72,7 @@ class Store:
         for _ in range(READERS):
             self._cursors.put_nowait(connection.cursor())
         self._quieting = asyncio.Lock()
+        self._closed = False
 
     async def commit(self, projected: Projected) -> None:
         """Store the rows and their position, all or nothing. Raises StoreFailed."""
@@ -110,18 +114,43 @@ class Store:
         """Run CHECKPOINT and hold off the next one until the block ends; commits go on, into the WAL alone.
 
         The file may be copied in the block, by another process: opening it in this one would drop DuckDB's lock.
-        Raises StoreFailed.
+        Raises OSError, as copying does.
         """
         async with self._quieting:
-            position = await self._write("writing a checkpoint", self._settle)
+            try:
+                async with self._no_reads():
+                    position = await self._write("writing a checkpoint", self._settle)
+            except StoreFailed as error:
+                raise OSError(errno.EIO, str(error)) from error
             try:
                 yield Quiet(self.path, position)
             finally:
                 await asyncio.shield(self._write("leaving a checkpoint", lambda: self._checkpoint_at(CHECKPOINT_AT)))
 
+    @contextlib.asynccontextmanager
+    async def _no_reads(self) -> AsyncIterator[None]:
+        """Hold every reader's place: DuckDB refuses CHECKPOINT while somebody reads an older state."""
+        held: list[duckdb.DuckDBPyConnection] = []
+        try:
+            await self._hold(held)
+            yield
+        finally:
+            for cursor in held:
+                self._cursors.put_nowait(cursor)
+
+    async def _hold(self, held: list[duckdb.DuckDBPyConnection]) -> None:
+        try:
+            async with asyncio.timeout(READS_WAIT_S):
+                while len(held) < READERS:
+                    held.append(await self._cursors.get())
+        except TimeoutError:
+            raise OSError(errno.EBUSY, f"reads took longer than {READS_WAIT_S:g} s; try again") from None
+
     async def close(self) -> None:
         """End all work and close the file. May run twice."""
-        await asyncio.to_thread(self._close)
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._close)
 
     async def _write(self, doing: str, work: Callable[[], T]) -> T:
         try:

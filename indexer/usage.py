@@ -27,17 +27,19 @@ _KEYS = {
 
 # $time_zone stands in every statement, as DuckDB refuses values it has no place for.
 _SUMS = """
+  SELECT * FROM (
     SELECT {keys} AS keys,
-        coalesce(sum(cache_read_tokens), 0)::BIGINT,
-        coalesce(sum(cache_write_5m_tokens + cache_write_1h_tokens), 0)::BIGINT,
-        coalesce(sum(uncached_input_tokens), 0)::BIGINT,
-        coalesce(sum(output_tokens), 0)::BIGINT AS output,
-        coalesce(sum(reasoning_tokens), 0)::BIGINT,
-        sum(provider_cost_microusd)::BIGINT,
-        count(*) FILTER (is_call),
-        count(*) FILTER (is_call AND accuracy IS DISTINCT FROM 'exact'),
-        coalesce(sum(
-            uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0)::BIGINT AS sent
+        coalesce(sum(u.cache_read_tokens), 0)::BIGINT,
+        coalesce(sum(u.cache_write_5m_tokens + u.cache_write_1h_tokens), 0)::BIGINT,
+        coalesce(sum(u.uncached_input_tokens), 0)::BIGINT,
+        coalesce(sum(u.output_tokens), 0)::BIGINT AS output,
+        coalesce(sum(u.reasoning_tokens), 0)::BIGINT,
+        sum(u.provider_cost_microusd)::BIGINT,
+        count(*) FILTER (u.is_call),
+        count(*) FILTER (u.is_call AND u.accuracy IS DISTINCT FROM 'exact'),
+        coalesce(
+            sum(u.uncached_input_tokens + u.cache_read_tokens + u.cache_write_5m_tokens + u.cache_write_1h_tokens), 0
+        )::BIGINT AS sent
     FROM core.spending u
     LEFT JOIN core.sessions s ON s.id = u.session_id
     LEFT JOIN core.turn_requests r ON r.session_id = u.session_id AND r.turn_id = u.turn_id
@@ -45,7 +47,8 @@ _SUMS = """
         AND ($since IS NULL OR epoch_us(u.created_at) >= $since)
         AND ($until IS NULL OR epoch_us(u.created_at) < $until)
         AND $time_zone <> ''
-    GROUP BY {grouping} ORDER BY {day} sent + output DESC, keys LIMIT $rows"""
+    GROUP BY {grouping}
+  ) ORDER BY {day} sent + output DESC, keys LIMIT $rows"""
 
 
 class UsageSums:

@@ -18,10 +18,12 @@ class Source:
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[list[StoredAppend] | Exception] = asyncio.Queue()
-        self.asked = 0
+        self.asked = asyncio.Semaphore(0)
+        self.questions = 0
 
     async def __anext__(self) -> list[StoredAppend]:
-        self.asked += 1
+        self.questions += 1
+        self.asked.release()
         item = await self.queue.get()
         if isinstance(item, Exception):
             raise item
@@ -34,6 +36,12 @@ def appends(count: int, events_each: int = 1, size: int = 1) -> list[StoredAppen
     for _ in range(count):
         log.append(*[Draft(e.Notice(message="x" * size))] * events_each)
     return log.appends[1:]
+
+
+async def lingering(source: Source) -> None:
+    """Wait until the first answer was taken and more was asked for."""
+    for _ in range(2):
+        await source.asked.acquire()
 
 
 @pytest.fixture
@@ -72,8 +80,7 @@ async def test_somebody_who_waits_is_not_kept_waiting(source: Source) -> None:
     every = appends(1)
     source.queue.put_nowait(every)
     given = asyncio.ensure_future(anext(cut))
-    while source.asked < 2:  # Now it lingers: it has asked for more.
-        await asyncio.sleep(0)
+    await lingering(source)
     wanted.set()
     assert await given == every
     assert not wanted.is_set()
@@ -87,7 +94,7 @@ async def test_what_the_feed_gives_while_nobody_asks_is_not_lost(source: Source)
     assert await anext(cut) == [first]
     source.queue.put_nowait([second])
     assert await anext(cut) == [second]
-    assert source.asked == 3  # One question stays open between two batches, no answer is thrown away.
+    assert source.questions == 3  # One question stays open between two batches, no answer is thrown away.
     await cut.close()
 
 
@@ -129,12 +136,13 @@ async def test_closing_ends_the_open_question(source: Source) -> None:
 
 async def test_it_tells_since_when_the_oldest_append_waits(source: Source) -> None:
     cut = Batches(source, asyncio.Event(), linger_s=3600)
-    assert cut.oldest_ns is None
+    nothing_waits = cut.oldest_ns
+    assert nothing_waits is None
     source.queue.put_nowait(appends(1))
     given = asyncio.ensure_future(anext(cut))
-    while source.asked < 2:
-        await asyncio.sleep(0)
-    assert cut.oldest_ns == stories.BEGIN_NS + 2 * 10**9
+    await lingering(source)
+    waits_since = cut.oldest_ns
+    assert waits_since == stories.BEGIN_NS + 2 * 10**9
     given.cancel()
     await asyncio.wait({given})
     await cut.close()

