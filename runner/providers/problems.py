@@ -1,6 +1,6 @@
-"""Every typed problem with which a provider ends a turn: the one table of their codes and what to do.
+"""Every typed problem with which a turn ends: the one place of their codes and what to do.
 
-`session_pb2.Problem.code` is one of these; docs/errors.md lists them.
+`session_pb2.Problem.code` is one of these; docs/errors.md is made from them.
 """
 
 from collections.abc import Mapping
@@ -52,10 +52,28 @@ PROBLEMS: Final[Mapping[str, str]] = MappingProxyType(
         TURN_FAILED: "Look at the message; it is the client's.",
     }
 )
-"""Each code with what a person can do."""
+"""Each code of a provider with what a person can do."""
+
+RUNNER_PROBLEMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "PROMPT_LOST": "The prompt's content is not in the object store any more; send it again.",
+        "PROVIDER_UNKNOWN": "Start a runner that has the session's provider; PODIUM_PROVIDERS says what one offers.",
+        "RUNNER_DRAINED": "The runner shut down before the turn was over; send the prompt again.",
+        "RUNNER_FAULT": "A fault in Podium: look at the runner's log; the session goes on with the next prompt.",
+        "RUNNER_LOST": "The runner is gone; send the prompt again, the session goes on from what was said.",
+        "WORKSPACE_MISSING": "Make the workspace's folder on the runner's host, or name another one.",
+        "WORKSPACE_NAME_TAKEN": "Choose another workspace name: this one stands for another folder on the host.",
+        "WORKSPACE_OUTSIDE_ROOTS": "Choose a folder under the runner's roots, or add its root to PODIUM_ROOTS.",
+        "WORKSPACE_UNKNOWN": "Name the folder once (`podium run --workspace DIR`); the runner then knows the name.",
+    }
+)
+"""Each code of the runner itself with what a person can do."""
 
 RETRYABLE: Final = frozenset({PROCESS_DIED, SILENT, RATE_LIMITED, OVERLOADED, CONNECTION_LOST, SESSION_LOCKED})
-"""Codes of which the same prompt may succeed a little later."""
+"""Codes of a provider of which the same prompt may succeed a little later."""
+
+RUNNER_RETRYABLE: Final = frozenset({"RUNNER_DRAINED", "RUNNER_LOST"})
+"""Codes of the runner of which the same prompt may succeed a little later."""
 
 MESSAGE_LENGTH_MAX: Final = 1000
 
