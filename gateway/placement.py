@@ -1,7 +1,9 @@
 """Where a session may run: pool, host of its workspace and transcript, labels, provider. Pure."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
+from podium.errors import FailedPrecondition
 from podium.v1 import runner_pb2, session_pb2
 
 
@@ -27,6 +29,21 @@ def why_not(runners: Iterable[runner_pb2.Runner], session: session_pb2.Session) 
     if not session.directory and session.workspace:
         asked += f", workspace {session.workspace}"
     return f"none of {len(living)} runners fits: {asked}"
+
+
+def require_workspace(runners: Iterable[runner_pb2.Runner], session: session_pb2.Session) -> None:
+    """Raise FailedPrecondition for a workspace that no living runner of the pool knows: most likely a typing error.
+
+    Without a runner in the pool the session waits for one; so it does for labels, which a new runner may bring.
+    """
+    pool = [runner for runner in runners if runner.pool == session.pool]
+    known = sorted({name for runner in pool for name in runner.workspaces})
+    if not pool or session.directory or session.workspace in known:
+        return
+    near = get_close_matches(session.workspace, known, n=3, cutoff=0.4)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    message = f"no runner of pool {session.pool} has a workspace {session.workspace!r}{hint}; name a folder instead"
+    raise FailedPrecondition("NO_ELIGIBLE_RUNNER", message, workspace=session.workspace, pool=session.pool)
 
 
 def _fits(runner: runner_pb2.Runner, session: session_pb2.Session) -> bool:

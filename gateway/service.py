@@ -11,13 +11,15 @@ from gateway import checks, limits, turns
 from gateway.catalog import Catalog
 from gateway.commands import Commands
 from gateway.decide import Answer, Asked, Command
+from gateway.placement import require_workspace
 from gateway.settings import GatewaySettings
 from gateway.wakes import Living, Waker
 from gateway.watch import Watches
 from podium import names, rpc
 from podium.errors import session_not_found
 from podium.eventlog import EventLog
-from podium.session import pending_approvals
+from podium.session import has_work, pending_approvals
+from podium.v1 import session_pb2 as s
 from podium.v1 import session_service_pb2 as api
 
 _log = structlog.get_logger()
@@ -50,6 +52,7 @@ class SessionService:
         asked = _asked(request, context, names.session_id_for(rpc.caller().name, request.request_id))
         catalog = self._catalog()
         checks.create_session(request, self._settings, catalog)
+        require_workspace(self._living.all(), request.session)
         return await self._run(request, asked, catalog, api.CreateSessionResponse)
 
     async def StartTurn(self, request: api.StartTurnRequest, context: Any) -> api.StartTurnResponse:
@@ -99,8 +102,12 @@ class SessionService:
         tail = await self._log.tail(session_id)
         if tail.state is None:
             raise session_not_found(session_id)
+        session = s.Session()
+        session.CopyFrom(tail.state.session)
+        if not session.waiting_on and has_work(tail.state) and self._living.is_missing(tail.state.owner.runner):
+            session.waiting_on = s.WAITING_ON_RUNNER
         return api.GetSessionResponse(
-            session=tail.state.session,
+            session=session,
             running_turn_id=tail.state.turn.id,
             queued_turn_ids=[turn.id for turn in tail.state.queue],
             pending_approval_ids=[approval.id for approval in pending_approvals(tail.state)],

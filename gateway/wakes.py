@@ -31,6 +31,7 @@ class Living:
         """Take the heartbeats."""
         self._directory = directory
         self._runners: Mapping[str, runner_pb2.Runner] = {}
+        self._looked = False
         self.catalogs: Sequence[runner_pb2.ModelCatalog] = ()
         """What runners have told of their models, now or before."""
         self.appeared = asyncio.Event()
@@ -44,10 +45,16 @@ class Living:
     def __contains__(self, runner_id: str) -> bool:
         return runner_id in self._runners
 
+    def is_missing(self, runner_id: str) -> bool:
+        """Return whether a runner is not there, as far as this gateway has looked; nobody is missing before that."""
+        return self._looked and runner_id not in self._runners
+
     async def follow(self) -> None:
         """Follow the heartbeats until cancelled."""
         async with self._directory.watch() as watch:
             self._runners = watch.living
+            await watch.wait_for_first_look()
+            self._looked = True
             told = 0
             async for change in watch:
                 if isinstance(change, Gone):
