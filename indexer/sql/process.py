@@ -1,6 +1,7 @@
 """One worker process as its parent sees it: start, ask, read frames, kill. The one place that spawns it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -28,6 +29,9 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        # asyncio's kill() polls, and a poll that reaps the child leaves asyncio's own watcher with exit code 255.
+        # A pidfd neither reaps nor, the child being gone, hits whoever has its pid by then. Linux only.
+        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self._ready = False
         self._reading = asyncio.Lock()
         self._killed_for: SqlError | None = None
@@ -89,8 +93,13 @@ class WorkerProcess:
     def kill(self, reason: SqlError | None = None) -> None:
         """SIGKILL, now; may be repeated. `reason` is what the reader of its answer is told."""
         self._killed_for = self._killed_for or reason
-        if self._process.returncode is None:
-            self._process.kill()
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self._pidfd is None:
+                self._process.kill()
+            else:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def ended(self) -> None:
         """Wait, not for ever, until the killed child is gone and reaped."""
@@ -104,6 +113,10 @@ class WorkerProcess:
         except TimeoutError:
             # A SIGKILL waits only for the kernel; asyncio reaps it then, and the query's own outcome matters more.
             _log.warning("query_worker_not_reaped", pid=self.pid, after_s=EXIT_LIMIT_S)
+        finally:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
 
     def _broken(self) -> SqlError:
         if self._killed_for is not None:
