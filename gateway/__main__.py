@@ -42,8 +42,9 @@ async def running(settings: GatewaySettings) -> AsyncIterator[int]:
         living = Living(RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s))
         watches = Watches(log)
         waker = Waker(log, WakeQueue(log.link), living, lambda: unfinished(relay), settings.sweep_interval_s)
-        commands = Commands(log, clock, LongContent(BlobStore(log.link, clock)))
-        service = SessionService(settings, log, commands, living, waker, watches)
+        content = LongContent(BlobStore(log.link, clock))
+        commands = Commands(log, clock, content)
+        service = SessionService(settings, log, commands, living, waker, watches, content)
         services = {
             handlers.SESSIONS.full_name: handlers.sessions(service, relay),
             handlers.ANALYTICS.full_name: handlers.analytics(relay),

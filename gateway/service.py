@@ -18,6 +18,7 @@ from gateway.watch import Watches
 from podium import names, rpc
 from podium.errors import session_not_found
 from podium.eventlog import EventLog
+from podium.eventlog.content import LongContent
 from podium.session import has_work, pending_approvals
 from podium.v1 import session_pb2 as s
 from podium.v1 import session_service_pb2 as api
@@ -37,6 +38,7 @@ class SessionService:
         living: Living,
         waker: Waker,
         watches: Watches,
+        content: LongContent,
     ) -> None:
         """Take its parts; `gateway.__main__` puts them together."""
         self._settings = settings
@@ -45,6 +47,7 @@ class SessionService:
         self._living = living
         self._waker = waker
         self._watches = watches
+        self._content = content
 
     async def CreateSession(self, request: api.CreateSessionRequest, context: Any) -> api.CreateSessionResponse:
         """Make a session, its id derived from principal and request id."""
@@ -66,7 +69,7 @@ class SessionService:
         started = await self.StartTurn(start, context)
         session_id = names.session_id(request.session)
         async with self._watches.following(session_id, started.revision - 1) as events:
-            outcome = await turns.outcome(events, names.session_name(session_id), started.turn_id)
+            outcome = await turns.outcome(events, names.session_name(session_id), started.turn_id, self._content)
         outcome.position = (await self._log.tail(session_id)).position
         return outcome
 

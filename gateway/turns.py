@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from podium.errors import log_unavailable
+from podium.eventlog.content import LongContent
 from podium.session import add_usage, prompt_text
 from podium.v1 import event_pb2 as e
 from podium.v1 import session_pb2 as s
@@ -11,14 +12,26 @@ from podium.v1 import session_service_pb2 as api
 PROMPT_SHOWN_LENGTH = 4096
 
 
-async def outcome(events: AsyncIterator[e.Event], session: str, turn_id: str) -> api.RunTurnResponse:
-    """Return the turn once it has ended; `events` are the session's, from its request on."""
+async def outcome(
+    events: AsyncIterator[e.Event], session: str, turn_id: str, content: LongContent
+) -> api.RunTurnResponse:
+    """Return the turn once it has ended; `events` are the session's, from its request on.
+
+    Long answers come back whole. Raises BlobError, Unavailable.
+    """
     view = TurnView(session, turn_id)
     async for event in events:
         view.see(event)
         if view.over:
+            view.response.final_text = text_of(await content.back(view.answer))
+            view.response.structured_output_json = (await content.back(view.ended)).structured_output_json
             return view.response
     raise log_unavailable("waiting for a turn", "the session's events ended before the turn")
+
+
+def text_of(message: e.Message) -> str:
+    """Return the text of a message, without its thinking and tool calls."""
+    return "".join(block.text.text for block in message.content if block.HasField("text"))
 
 
 class TurnView:
@@ -28,6 +41,10 @@ class TurnView:
         """Take the turn to look at."""
         self.response = api.RunTurnResponse(turn=api.Turn(id=turn_id, session=session))
         self.over = False
+        self.answer = e.Message()
+        """The agent's newest message with text; a long text may be shortened."""
+        self.ended = e.TurnEnded()
+        """How it ended; a long structured answer may be missing."""
 
     def see(self, event: e.Event) -> None:
         """Take the next event; those of other turns change nothing, but for the model that the client reports."""
@@ -67,18 +84,17 @@ class TurnView:
     def _said(self, event: e.Event) -> None:
         """Keep the newest text of the agent itself: what a sub-agent says is not the answer."""
         message = event.message
-        text = "".join(block.text.text for block in message.content if block.HasField("text"))
-        if message.role == e.ROLE_ASSISTANT and text and not event.parent_tool_use_id:
-            self.response.final_text = text
+        if message.role == e.ROLE_ASSISTANT and text_of(message) and not event.parent_tool_use_id:
+            self.answer = message
 
     def _ended(self, event: e.Event) -> None:
-        ended, turn = event.turn_ended, self.response.turn
+        self.ended = ended = event.turn_ended
+        turn = self.response.turn
         self._end(event, ended.status, ended.reason)
         if ended.HasField("problem"):
             turn.problem.CopyFrom(ended.problem)
         if ended.HasField("provider_cost_microusd"):
             turn.tokens.provider_cost_microusd += ended.provider_cost_microusd
-        self.response.structured_output_json = ended.structured_output_json
 
     def _end(self, event: e.Event, status: s.TurnStatus.ValueType, reason: str) -> None:
         turn = self.response.turn

@@ -19,9 +19,8 @@ def log_settings(settings: ServiceSettings, role: Role) -> LogSettings:
     except credentials.CredentialsError as error:
         found, expected = str(settings.nats_credentials_file), f"a file with the password of {role.value}: {error}"
         raise InvalidArgument("PODIUM_NATS_CREDENTIALS_FILE", found=found, expected=expected) from error
-    return LogSettings(
-        servers, password, tls=_tls(settings), limits=Limits(replicas=settings.nats_replicas), outage_s=settings.outage_s
-    )
+    limits = Limits(replicas=settings.nats_replicas)
+    return LogSettings(servers, password, tls=_tls(settings), limits=limits, outage_s=settings.outage_s)
 
 
 def _refuse_plain_text(servers: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Long content on its way to the log and back: taken out of a draft before the append, put back for who needs all of it."""
+"""Long content on its way to the log and back: taken out of a draft before the append, put back for who needs it."""
 
 from dataclasses import replace
 from typing import TypeVar

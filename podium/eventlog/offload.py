@@ -9,9 +9,8 @@
 
 A shortened text is a prefix of the whole; a shortened `input_json` is an empty object, as a cut one is no JSON.
 
-Two bodies have one long field and no place for a blob. It becomes a small object that says what was cut (see
-`_cut_json`): the whole tool input of an ApprovalRequested is in the message that asked for the tool, and the final
-answer of a TurnEnded in the turn's last message.
+Two bodies have a long field of their own, with a blob beside it: the input of an ApprovalRequested, the structured
+answer of a TurnEnded. Their shortened form is an empty object, or nothing.
 """
 
 import hashlib
@@ -37,6 +36,12 @@ _WORTH_MOVING_BYTES = 512
 TEXT, JSON = "text/plain", "application/json"
 TOOL_RESULT = "application/vnd.podium.tool-result+json"
 RECORD = "application/octet-stream"
+
+_LONG_FIELDS: Mapping[type[ProtoMessage], tuple[str, str, str]] = {
+    e.ApprovalRequested: ("input_json", "full_input", "{}"),
+    e.TurnEnded: ("structured_output_json", "full_output", ""),
+}
+"""Body -> its long field, the field of its blob, and what stands in the log instead."""
 
 B = TypeVar("B", bound=ProtoMessage)
 NewObject = Callable[[], str]
@@ -119,8 +124,11 @@ def references(body: ProtoMessage) -> list[Blob]:
 
 
 def moved(body: ProtoMessage) -> list[Blob]:
-    """Return the blobs that `restore` needs: those of shortened blocks, not attachments."""
-    return [block.full for block in _blocks(body) if block.HasField("full")]
+    """Return the blobs that `restore` needs: those of shortened blocks and fields, not attachments."""
+    blobs = [block.full for block in _blocks(body) if block.HasField("full")]
+    if (long := _LONG_FIELDS.get(type(body))) is not None and body.HasField(long[1]):
+        blobs.append(getattr(body, long[1]))
+    return blobs
 
 
 def restore(body: B, contents: Mapping[str, bytes]) -> B:
@@ -134,19 +142,38 @@ def restore(body: B, contents: Mapping[str, bytes]) -> B:
         if block.HasField("full") and (content := contents.get(block.full.object)) is not None:
             _put_back(block, content)
             block.ClearField("full")
+    _put_back_field(whole, contents)
     return whole
 
 
 def _shorten(body: ProtoMessage, new_object: NewObject) -> list[Upload]:
-    match body:
-        case e.ApprovalRequested():
-            body.input_json = _cut_json(body.input_json)
-            body.options_json = _cut_json(body.options_json)
-        case e.TurnEnded():
-            body.structured_output_json = _cut_json(body.structured_output_json)
-        case _:
-            pass
-    return _move_blocks(body, new_object)
+    return [*_move_field(body, new_object), *_move_blocks(body, new_object)]
+
+
+def _move_field(body: ProtoMessage, new_object: NewObject) -> list[Upload]:
+    """Move the body's own long field, if it has one that is too long."""
+    if (long := _LONG_FIELDS.get(type(body))) is None:
+        return []
+    field, full, instead = long
+    content = str(getattr(body, field)).encode()
+    if len(content) <= BLOCK_BYTES_MAX:
+        return []
+    upload = _upload(content, JSON, new_object)
+    setattr(body, field, instead)
+    getattr(body, full).CopyFrom(upload.blob)
+    return [upload]
+
+
+def _put_back_field(body: ProtoMessage, contents: Mapping[str, bytes]) -> None:
+    if (long := _LONG_FIELDS.get(type(body))) is None or not body.HasField(long[1]):
+        return
+    field, full, _ = long
+    blob: Blob = getattr(body, full)
+    if (content := contents.get(blob.object)) is None:
+        return
+    _check(blob, content)
+    setattr(body, field, content.decode())
+    body.ClearField(full)
 
 
 def _move_blocks(body: ProtoMessage, new_object: NewObject) -> list[Upload]:
@@ -206,8 +233,7 @@ def _take_out_of_result(block: ContentBlock, preview_bytes: int) -> tuple[bytes,
 
 
 def _put_back(block: ContentBlock, content: bytes) -> None:
-    if hashlib.sha256(content).digest() != block.full.sha256:
-        raise RestoreFailed(f"{block.full.object}: {len(content)} bytes that are not those of the block")
+    _check(block.full, content)
     match block.WhichOneof("block"), block.full.media_type:
         case "text", "text/plain":
             block.text.text = content.decode()
@@ -236,14 +262,6 @@ def _prefix(text: str, size_bytes: int) -> str:
     return text.encode()[:size_bytes].decode("utf-8", errors="ignore")
 
 
-def _cut_json(value: str) -> str:
-    """Return a JSON value, or {"podium_cut": {"size_bytes", "sha256", "beginning"}} in place of one too long."""
-    content = value.encode()
-    if len(content) <= BLOCK_BYTES_MAX:
-        return value
-    cut = {
-        "size_bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "beginning": _prefix(value, PREVIEW_BYTES),
-    }
-    return orjson.dumps({"podium_cut": cut}).decode()
+def _check(blob: Blob, content: bytes) -> None:
+    if hashlib.sha256(content).digest() != blob.sha256:
+        raise RestoreFailed(f"{blob.object}: {len(content)} bytes that are not those that were moved")

@@ -946,6 +946,7 @@ class TurnEnded(_message.Message):
     API_DURATION_MS_FIELD_NUMBER: _builtins.int
     STRUCTURED_OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     PROVIDER_COST_MICROUSD_FIELD_NUMBER: _builtins.int
+    FULL_OUTPUT_FIELD_NUMBER: _builtins.int
     status: _session_pb2.TurnStatus.ValueType
     """How."""
     reason: _builtins.str
@@ -966,6 +967,10 @@ class TurnEnded(_message.Message):
     def problem(self) -> _session_pb2.Problem:
         """The typed error, when it failed or was lost."""
 
+    @_builtins.property
+    def full_output(self) -> _content_pb2.Blob:
+        """All of structured_output_json, when it was too long for the log; structured_output_json is then empty."""
+
     def __init__(
         self,
         *,
@@ -978,10 +983,11 @@ class TurnEnded(_message.Message):
         api_duration_ms: _builtins.int = ...,
         structured_output_json: _builtins.str = ...,
         provider_cost_microusd: _builtins.int | None = ...,
+        full_output: _content_pb2.Blob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_provider_cost_microusd", b"_provider_cost_microusd", "problem", b"problem", "provider_cost_microusd", b"provider_cost_microusd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_provider_cost_microusd", b"_provider_cost_microusd", "full_output", b"full_output", "problem", b"problem", "provider_cost_microusd", b"provider_cost_microusd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider_cost_microusd", b"_provider_cost_microusd", "api_duration_ms", b"api_duration_ms", "duration_ms", b"duration_ms", "first_token_ms", b"first_token_ms", "problem", b"problem", "provider_cost_microusd", b"provider_cost_microusd", "queued_ms", b"queued_ms", "reason", b"reason", "status", b"status", "structured_output_json", b"structured_output_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider_cost_microusd", b"_provider_cost_microusd", "api_duration_ms", b"api_duration_ms", "duration_ms", b"duration_ms", "first_token_ms", b"first_token_ms", "full_output", b"full_output", "problem", b"problem", "provider_cost_microusd", b"provider_cost_microusd", "queued_ms", b"queued_ms", "reason", b"reason", "status", b"status", "structured_output_json", b"structured_output_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__provider_cost_microusd: _TypeAlias = _typing.Literal["provider_cost_microusd"]  # noqa: Y015
     _WhichOneofArgType__provider_cost_microusd: _TypeAlias = _typing.Literal["_provider_cost_microusd", b"_provider_cost_microusd"]  # noqa: Y015
@@ -1092,6 +1098,7 @@ class ApprovalRequested(_message.Message):
     OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     ON_DEADLINE_FIELD_NUMBER: _builtins.int
+    FULL_INPUT_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """Podium's id of the question, a bare UUID."""
     kind: _session_pb2.ApprovalKind.ValueType
@@ -1112,6 +1119,10 @@ class ApprovalRequested(_message.Message):
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When nobody answered by then, `on_deadline` happens; absent = waits for ever."""
 
+    @_builtins.property
+    def full_input(self) -> _content_pb2.Blob:
+        """All of input_json, when it was too long for the log; input_json is then an empty object."""
+
     def __init__(
         self,
         *,
@@ -1124,10 +1135,11 @@ class ApprovalRequested(_message.Message):
         options_json: _builtins.str = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
         on_deadline: _session_pb2.DeadlineAction.ValueType = ...,
+        full_input: _content_pb2.Blob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "full_input", b"full_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "deadline", b"deadline", "input_json", b"input_json", "kind", b"kind", "on_deadline", b"on_deadline", "options_json", b"options_json", "summary", b"summary", "tool_name", b"tool_name", "tool_use_id", b"tool_use_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "deadline", b"deadline", "full_input", b"full_input", "input_json", b"input_json", "kind", b"kind", "on_deadline", b"on_deadline", "options_json", b"options_json", "summary", b"summary", "tool_name", b"tool_name", "tool_use_id", b"tool_use_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

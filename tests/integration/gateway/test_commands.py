@@ -71,6 +71,7 @@ class Owner:
             tail=result.tail,
             clock=CLOCK,
             budget=UnacknowledgedBudget(),
+            offload=LongContent(BlobStore(self.log.link, CLOCK)).out,
         )
 
 

@@ -1,10 +1,10 @@
 import hashlib
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
-from google.protobuf.message import Message as ProtoMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def names() -> Callable[[], str]:
     return lambda: f"object-{next(numbers)}"
 
 
-def contents(parted: Split[ProtoMessage] | Split[e.Message] | Split[e.TurnRequested]) -> dict[str, bytes]:
+def contents(parted: Split[Any]) -> dict[str, bytes]:
     return {upload.blob.object: upload.content for upload in parted.uploads}
 
 
@@ -128,19 +128,27 @@ def test_a_long_prompt_is_moved_and_comes_back() -> None:
     assert restore(parted.body, contents(parted)) == asked
 
 
-def test_a_long_tool_input_of_a_question_says_what_was_cut() -> None:
+def test_a_long_tool_input_of_a_question_comes_back_whole() -> None:
     whole = orjson.dumps({"content": LONG}).decode()
-    body = split(e.ApprovalRequested(approval_id="a", tool_use_id="t1", input_json=whole), names()).body
-    cut = orjson.loads(body.input_json)["podium_cut"]
-    assert cut["size_bytes"] == len(whole.encode())
-    assert cut["sha256"] == hashlib.sha256(whole.encode()).hexdigest()
-    assert whole.startswith(cut["beginning"])
-    assert body.tool_use_id == "t1"
+    asked = e.ApprovalRequested(approval_id="a", tool_use_id="t1", input_json=whole)
+    parted = split(asked, names())
+    assert parted.body.input_json == "{}"
+    assert parted.body.tool_use_id == "t1"
+    assert moved(parted.body) == [parted.body.full_input] == references(parted.body)
+    assert restore(parted.body, contents(parted)) == asked
 
 
-def test_a_long_final_answer_says_what_was_cut() -> None:
-    body = split(e.TurnEnded(structured_output_json=f'"{LONG}"'), names()).body
-    assert "podium_cut" in orjson.loads(body.structured_output_json)
+def test_a_long_final_answer_comes_back_whole() -> None:
+    ended = e.TurnEnded(structured_output_json=f'"{LONG}"')
+    parted = split(ended, names())
+    assert parted.body.structured_output_json == ""
+    assert restore(parted.body, contents(parted)) == ended
+
+
+def test_a_damaged_final_answer_is_not_put_back() -> None:
+    parted = split(e.TurnEnded(structured_output_json=f'"{LONG}"'), names())
+    with pytest.raises(RestoreFailed):
+        restore(parted.body, {blob.object: b"other" for blob in moved(parted.body)})
 
 
 def test_splitting_twice_moves_nothing_twice() -> None:
