@@ -17,7 +17,7 @@ from podium.drafts import Draft
 from podium.v1 import content_pb2, event_pb2, session_pb2
 from runner.providers import problems
 from runner.providers.child import Line
-from runner.providers.claude import approvals, deferral, transcript
+from runner.providers.claude import approvals, deferral, notices, transcript
 from runner.providers.claude.capabilities import native_mode
 from runner.providers.claude.client import Client, Hearing
 from runner.providers.claude.errors import ClientError, Gone
@@ -135,12 +135,14 @@ class ClaudeDriver:
         if running.interrupted and not turn.resumes_deferred:
             return _INTERRUPTED
         running.is_open = True
+        size_bytes = await asyncio.to_thread(transcript.size_bytes, self._client.transcript)
         if content:
             await connection.say(content)
         if running.interrupted:
             await connection.interrupt()
         match await self._ending(running):
             case Ending.RESULT:
+                await self._warn_unless_written(size_bytes)
                 return self._concluded(running, before)
             case Ending.DEFERRED:
                 return await self._defer(running, before)
@@ -195,6 +197,16 @@ class ClaudeDriver:
             quota=self._normaliser.quota_is_used_up,
             before=before,
         )
+
+    async def _warn_unless_written(self, size_bytes: int) -> None:
+        path = self._client.transcript
+        deadline_s = time.monotonic() + _LAST_WORDS_S
+        while await asyncio.to_thread(transcript.size_bytes, path) <= size_bytes:
+            if time.monotonic() > deadline_s:
+                notice = notices.not_written(str(path))
+                await self._emit([Draft(notice, turn_id=self._normaliser.turn_id)])
+                return
+            await asyncio.sleep(_POLL_S)  # the client writes behind
 
     async def _gone(self, running: RunningTurn) -> TurnOutcome:
         await self._client.end(busy=True)

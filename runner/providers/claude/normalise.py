@@ -78,7 +78,7 @@ _NOTICES: Final[dict[str, Callable[[JsonObject], event_pb2.Notice]]] = {
     "system/model_fallback": notices.other,
     "system/model_refusal_fallback": notices.other,
     "system/instruction_size_warning": notices.other,
-    "system/session_writes_lost": notices.other,
+    "system/session_writes_lost": notices.writes_lost,
     "system/mirror_error": notices.other,
     "rate_limit_event": notices.rate_limit,
 }

@@ -100,6 +100,24 @@ def compacted(record: JsonObject) -> event_pb2.Notice:
     )
 
 
+def not_written(path: str) -> event_pb2.Notice:
+    """Return the notice that the client kept no transcript of a turn; it says so itself only later."""
+    return event_pb2.Notice(
+        severity=event_pb2.SEVERITY_WARNING,
+        notice_class=event_pb2.NOTICE_CLASS_PROCESS,
+        code="transcript_not_written",
+        message=f"The client wrote nothing to {path}, as on a full disk: another process cannot resume this session.",
+    )
+
+
+def writes_lost(record: JsonObject) -> event_pb2.Notice:
+    """Return the client's own, later word that it could not write its transcript."""
+    notice = other(record)
+    notice.severity, notice.notice_class = event_pb2.SEVERITY_WARNING, event_pb2.NOTICE_CLASS_PROCESS
+    notice.message = notice.message or "The client could not write parts of the session."
+    return notice
+
+
 def task_ended(record: JsonObject) -> event_pb2.Notice:
     """Return the notice that a sub-agent or background command ended."""
     status = text(record, "status") or "ended"

@@ -70,6 +70,14 @@ def totals(path: Path) -> Totals:
     return Totals()
 
 
+def size_bytes(path: Path) -> int:
+    """Return the transcript's size, 0 when there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def leave_open(path: Path, call: OpenCall, now_ns: int) -> None:
     """Make the client ask for `call` again when it resumes, without a prompt.
 
