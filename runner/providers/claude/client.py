@@ -15,7 +15,7 @@ from podium.v1 import session_pb2
 from runner.processes import Launch
 from runner.providers import problems
 from runner.providers.child import Child, Line
-from runner.providers.claude import transcript
+from runner.providers.claude import probe, transcript
 from runner.providers.claude.approvals import Reply
 from runner.providers.claude.capabilities import native_mode
 from runner.providers.claude.command import Start, arguments, configuration_folder, environment
@@ -194,6 +194,7 @@ class Client:
         return False
 
     async def _connect(self) -> "Connection":
+        await probe.import_sdk()
         from runner.providers.claude.connection import Connection  # noqa: PLC0415 - imports the SDK
 
         if not await asyncio.to_thread(self._spec.workspace.is_dir):

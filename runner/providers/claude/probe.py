@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import shutil
@@ -23,6 +24,11 @@ LOGIN_HINT: Final = "Run `claude auth login` as the runner's user, or give the r
 def sdk_is_there() -> bool:
     """Whether claude-agent-sdk can be imported; does not import it."""
     return importlib.util.find_spec(_SDK) is not None
+
+
+async def import_sdk() -> None:
+    """Import claude-agent-sdk without holding up the event loop: 2 s of work that heartbeats must not wait for."""
+    await asyncio.to_thread(importlib.import_module, _SDK)
 
 
 def find_executable(chosen: Path | None, environment: Mapping[str, str]) -> Path | None:

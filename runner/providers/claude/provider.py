@@ -15,11 +15,13 @@ from runner.providers.child import Child, Line
 from runner.providers.claude import probe
 from runner.providers.claude.approvals import Reply
 from runner.providers.claude.capabilities import CAPABILITIES, DISPLAY_NAME, NAME, VENDOR
+from runner.providers.claude.checks import require_allowed
 from runner.providers.claude.command import CLIENT_ENVIRONMENT, Start, arguments
-from runner.providers.claude.driver import ClaudeDriver, Limits, require_allowed
+from runner.providers.claude.driver import ClaudeDriver
 from runner.providers.claude.errors import ClientError, Gone
 from runner.providers.claude.models import models
 from runner.providers.claude.records import JsonObject, NotARecord, parse
+from runner.providers.claude.turn import Limits
 from runner.providers.port import Driver, Outbox, ProviderFailed, ProviderSettings, SessionSpec
 
 _LIST_S: Final = 30.0
@@ -76,6 +78,7 @@ class ClaudeProvider:
 
     async def _server(self, executable: Path) -> JsonObject:
         """Return what a client says of itself at its start; it gets no prompt and so leaves no session."""
+        await probe.import_sdk()
         from runner.providers.claude.connection import Connection  # noqa: PLC0415 - imports the SDK
 
         with tempfile.TemporaryDirectory(prefix="podium-models-") as folder:
