@@ -2,7 +2,7 @@
 
 import typer
 
-from podium.cli.commands import turns, up, watching
+from podium.cli.commands import demo, turns, up, watching
 
 app = typer.Typer(
     name="podium",
@@ -13,7 +13,7 @@ app = typer.Typer(
 )
 
 _PANELS = {
-    "Start": {"up": up.up},
+    "Start": {"up": up.up, "demo": demo.demo},
     "Talk": {
         "run": turns.run,
         "send": turns.send,

@@ -66,7 +66,7 @@ async def follow(client: Client, turn: Turn, after_revision: int, view: View) ->
 
     The first Ctrl-C interrupts the turn, the second one leaves it to itself. Raises PodiumError.
     """
-    watching = asyncio.ensure_future(_until_over(client, turn, after_revision, view))
+    watching = asyncio.ensure_future(until_over(client, turn, after_revision, view))
     with _interrupts(client, turn, view, watching):
         try:
             await watching
@@ -77,7 +77,8 @@ async def follow(client: Client, turn: Turn, after_revision: int, view: View) ->
             view.close()
 
 
-async def _until_over(client: Client, turn: Turn, after_revision: int, view: View) -> None:
+async def until_over(client: Client, turn: Turn, after_revision: int, view: View) -> None:
+    """Show the session until the turn is over; says in `turn` how it ended. Raises PodiumError."""
     async for answer in watch(client, turn.session, after_revision):
         for event in answer.events:
             view.event(event)
@@ -143,12 +144,13 @@ def _interrupts(client: Client, turn: Turn, view: View, watching: asyncio.Future
         view.notice("interrupting the turn; Ctrl-C again leaves it to itself")
         asked.append(asyncio.create_task(_interrupt(client, turn, view)))
 
-    loop = asyncio.get_running_loop()
+    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
     loop.add_signal_handler(signal.SIGINT, pressed)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
         for task in asked:
             task.cancel()
 

@@ -7,7 +7,6 @@ indexer.token           the gateway's token for the indexer
 ../token                the token of this machine's user, role admin
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +44,12 @@ class Secrets:
         return self.folder / f"nats.{role.value}.json"
 
 
-def prepare(folder: DataFolder) -> Secrets:
-    """Make the data folder, and the tokens that are not there yet."""
+def prepare(folder: DataFolder, user: str) -> Secrets:
+    """Make the data folder, and the tokens that are not there yet; `user` names the one of this machine's user."""
     for made in (folder.path, folder.secrets, folder.logs, folder.runner, folder.indexer):
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
     secrets = Secrets(folder.secrets)
-    user = _token(folder.token_file)
-    _know(secrets.gateway_tokens, auth.entry(os.environ.get("USER") or "local", [auth.Role.ADMIN], user))
+    _know(secrets.gateway_tokens, auth.entry(user, [auth.Role.ADMIN], _token(folder.token_file)))
     _know(secrets.indexer_tokens, auth.entry("gateway", [auth.Role.ADMIN], _token(secrets.indexer_token)))
     return secrets
 

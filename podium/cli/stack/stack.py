@@ -42,6 +42,7 @@ class StackOptions:
         environment: what the services see beside their settings; the runner cuts it to an allow-list for its clients.
         runner_settings: further settings of the runner, PODIUM_* names.
         drain_s: seconds that running turns have when it stops.
+        user: name of the user's token: the principal of what this machine's user asks for.
         announced: other commands shall find it by themselves.
     """
 
@@ -49,6 +50,7 @@ class StackOptions:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     runner_settings: Mapping[str, str] = field(default_factory=dict)
     drain_s: float = 10.0
+    user: str = field(default_factory=lambda: os.environ.get("USER") or "local")
     announced: bool = True
 
 
@@ -138,7 +140,7 @@ class Stack:
 
     async def _start(self) -> None:
         host, port = split(self.options.listen)
-        made = secrets.prepare(self.folder)
+        made = secrets.prepare(self.folder, self.options.user)
         self._lock.take()
         if port:
             require_free(host, port)
