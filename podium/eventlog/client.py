@@ -1,13 +1,15 @@
-"""nats-py's client with three things changed, all in private parts of version 2.16 that the tests hold to it.
+"""nats-py's client with four things changed, all in private parts of version 2.16 that the tests hold to it.
 
 * It lets go of a server that hangs. The original closes a connection politely before it connects anew: it waits until
   everything written has been sent. A server that is stopped, or a network that swallows packets, never takes it, and
   the client stays with that server for ever although two others are there.
 * A message goes straight to its handler. The original puts it into a queue that drops what does not fit, and wakes a
   task; our handlers never wait and bound what they keep.
+* A flush that was given up does no harm when its answer comes. In the original it ends the reading for good.
 * Headers are read at once. The original looks at every character of every name, most of the time a feed takes.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from urllib.parse import ParseResult
@@ -43,6 +45,12 @@ class DirectClient(Client):
         except Exception:
             # Nothing may end the reading of a connection that others use too.
             log.exception("the handler of %s failed", subject)
+
+    async def _process_pong(self) -> None:
+        # The original sets a result on a flush that was given up meanwhile, and that error ends its reading for good.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

@@ -54,7 +54,7 @@ async def command(
     answer in time: then the facts may or may not be there, and the same request id tells.
     """
     author = Author(session_id, new_id)
-    return await _Attempts(log, decide, lambda _: author, clock).run(session_id, deadline_s)
+    return await _Attempts(log, decide, lambda _: author, clock, may_ask_to_yield=True).run(session_id, deadline_s)
 
 
 async def attach(
@@ -78,7 +78,8 @@ async def attach(
         attached = claim(state)
         return Author(session_id, new_id, attached.runner, attached.epoch)
 
-    return await _Attempts(log, decide, author, clock).run(session_id, deadline_s)
+    # Whom it takes over is gone, or does not know yet: its role may not ask anybody for a pause.
+    return await _Attempts(log, decide, author, clock, may_ask_to_yield=False).run(session_id, deadline_s)
 
 
 @dataclass
@@ -89,6 +90,7 @@ class _Attempts:
     decide: Decide
     author: Callable[[SessionState | None], Author]
     clock: Clock
+    may_ask_to_yield: bool
     conflicts: int = 0
     guard: int = 0
     unanswered: set[str] = field(default_factory=set)
@@ -124,7 +126,7 @@ class _Attempts:
             position = await self.log.append(session_id, events, state, expected=tail.position)
         except Conflict:
             self.conflicts += 1
-            if self.conflicts >= CONFLICTS_BEFORE_YIELD:
+            if self.may_ask_to_yield and self.conflicts >= CONFLICTS_BEFORE_YIELD:
                 await self.log.ask_to_yield(session_id)
             raise
         except Unavailable:

@@ -9,10 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from nats.aio.msg import Msg
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from podium.errors import log_unavailable
 from podium.eventlog.layout import live_subject, yield_subject
-from podium.eventlog.link import Link, LinkError
+from podium.eventlog.link import Link, LinkError, NoAnswer, NotConnected
 from podium.eventlog.reads import stored_from_headers
 
 YIELD_S = 0.25
@@ -37,20 +38,31 @@ class Ears:
         self._yield_until, self._may_yield = 0.0, True
 
     @contextlib.asynccontextmanager
-    async def open(self, link: Link, session_id: str) -> AsyncIterator[None]:
-        """Listen while the block runs. Raises Unavailable."""
-        async with contextlib.AsyncExitStack() as around:
-            try:
-                await around.enter_async_context(
-                    link.subscribe(live_subject(session_id), self._appended, on_missed=self.look_again)
-                )
-                await around.enter_async_context(link.subscribe(yield_subject(session_id), self._asked_to_yield))
-            except LinkError as error:
-                raise log_unavailable("listening for what others append", error) from error
-            # What was appended before the subscription was there, or while the connection is away, is not heard.
-            around.callback(link.on_reconnect(self.look_again))
+    async def open(self, link: Link, session_id: str, outage_s: float) -> AsyncIterator[None]:
+        """Listen while the block runs. Raises Unavailable when the log was away longer than `outage_s`."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((NotConnected, NoAnswer)),
+            stop=stop_after_delay(outage_s),
+            wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            reraise=True,
+        )
+        try:
+            around: contextlib.AsyncExitStack = await retrying(self._listen, link, session_id)
+        except LinkError as error:
+            raise log_unavailable("listening for what others append", error) from error
+        async with around:
+            # What was appended before the subscription was there is not heard.
             self.look_again()
             yield
+
+    async def _listen(self, link: Link, session_id: str) -> contextlib.AsyncExitStack:
+        await link.wait_connected(1.0)
+        async with contextlib.AsyncExitStack() as around:
+            await around.enter_async_context(
+                link.subscribe(live_subject(session_id), self._appended, on_missed=self.look_again)
+            )
+            await around.enter_async_context(link.subscribe(yield_subject(session_id), self._asked_to_yield))
+            return around.pop_all()
 
     def look_again(self) -> None:
         """Mark what is known as doubtful."""

@@ -72,7 +72,7 @@ class Link:
         self._inbox_numbers = itertools.count(1)
         self._missed_listeners: dict[int, Callable[[], None]] = {}
         self._reconnect_listeners: set[Callable[[], None]] = set()
-        self._connected = asyncio.Event()
+        self._connected, self._broken = asyncio.Event(), asyncio.Event()
         self._around = contextlib.AsyncExitStack()
 
     @classmethod
@@ -215,14 +215,27 @@ class Link:
 
     async def settle(self) -> None:
         """Return when the server has taken everything sent before. Raises NoAnswer."""
+        flushing = asyncio.create_task(self._flush_twice())
+        breaking = asyncio.create_task(self._broken.wait())
         try:
-            async with asyncio.timeout(self._request_timeout_s):
-                # Twice: nats-py writes a PING ahead of the commands that wait for its flusher task, so the first
-                # answer only proves that the flusher has run since.
-                await self._client.flush()
-                await self._client.flush()
-        except (TimeoutError, nats.errors.Error) as error:
+            # nats-py forgets who waits for a PONG when the connection breaks.
+            await asyncio.wait(
+                (flushing, breaking), timeout=self._request_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not flushing.done():
+                raise NoAnswer("the server did not take what was sent")
+            flushing.result()
+        except nats.errors.Error as error:
             raise NoAnswer(f"the server did not take what was sent: {error!r}") from error
+        finally:
+            flushing.cancel()
+            breaking.cancel()
+
+    async def _flush_twice(self) -> None:
+        # nats-py writes a PING ahead of the commands that wait for its flusher task, so the first answer only proves
+        # that the flusher has run since.
+        await self._client.flush()
+        await self._client.flush()
 
     async def _ask(
         self,
@@ -291,10 +304,12 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
+        self._broken.set()
         self._exchanges.fail_all(NoAnswer("the connection broke"))
 
     async def _on_reconnected(self) -> None:
         self.generation += 1
+        self._broken.clear()
         self._connected.set()
         for listener in [*self._missed_listeners.values(), *self._reconnect_listeners]:
             listener()

@@ -83,7 +83,7 @@ class SessionWriter:
 
     async def __aenter__(self) -> Self:
         self._ended = asyncio.get_running_loop().create_future()
-        await self._around.enter_async_context(self._ears.open(self._log.link, self.session_id))
+        await self._around.enter_async_context(self._ears.open(self._log.link, self.session_id, self._outage_s))
         self._pump = asyncio.create_task(self._run(), name=f"writer of {self.session_id}")
         return self
 

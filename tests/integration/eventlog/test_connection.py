@@ -102,6 +102,21 @@ async def test_a_subscription_hears_everything_from_its_first_moment(own_broker:
                 assert heard == [b"x"]
 
 
+async def test_who_gives_up_subscribing_harms_nobody(own_broker: Broker) -> None:
+    server = own_broker.servers[0]
+    async with own_broker.connect(Role.GATEWAY) as gateway:
+        for _ in range(5):
+            server.signal(signal.SIGSTOP)
+            subscribing = asyncio.create_task(gateway.link.subscribe("live.>", lambda _: None).__aenter__())
+            await asyncio.sleep(0.02)
+            subscribing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await subscribing
+            server.signal(signal.SIGCONT)
+            assert (await gateway.tail(new_session_id())).position == 0
+        assert gateway.link.generation == 0
+
+
 async def test_a_failing_handler_ends_nothing_else(own_broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     async with (
         own_broker.connect(Role.GATEWAY) as gateway,

@@ -12,6 +12,7 @@ from tests.integration.eventlog.rig import (
     CLOCK,
     asks,
     broken_promises,
+    create,
     noted,
     owned,
     read_all,
@@ -82,6 +83,18 @@ async def test_an_idle_owner_is_told_of_a_command(gateway: EventLog, runner: Eve
                 pass
         assert state == result.tail.state == own.state
         assert own.position == result.position
+
+
+async def test_what_was_appended_before_the_owner_listened_is_seen(
+    gateway: EventLog, runner: EventLog, session_id: str
+) -> None:
+    await create(gateway, session_id)
+    tail = await take(runner, session_id)
+    result = await command(gateway, session_id, asks("r1"), clock=CLOCK)
+    async with writer(runner, tail) as own, asyncio.timeout(5):
+        while own.position != result.position:  # nothing else happens that could be waited for
+            await asyncio.sleep(0.005)
+        assert own.state.session.turn_count == 1
 
 
 async def test_a_busy_owner_and_many_commands_both_get_on(gateway: EventLog, runner: EventLog, session_id: str) -> None:

@@ -1,7 +1,7 @@
 """What a message of the log looks like, and what of it is read."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
@@ -23,6 +23,7 @@ def stored(headers: dict[str, str], payload: bytes) -> StoredAppend:
     return StoredAppend(7, "s", headers, payload, "2026-11-22T09:04:19.914411768Z")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.text(max_size=300), VALUE, VALUE)
 def test_what_is_encoded_is_read_back(count: int, text: str, provider: str, workspace: str) -> None:
     events = [Event(id=str(number), revision=3 + number, notice=Notice(message=text)) for number in range(count)]
@@ -65,6 +66,7 @@ def test_times_keep_their_nanoseconds() -> None:
     assert stored({}, b"").stored_at_ns == 1795338259914411768
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TOKEN, VALUE, max_size=8))
 def test_headers_are_read_as_the_client_reads_them(fields: dict[str, str]) -> None:
     block = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode() + b"\r\n"
@@ -80,7 +82,7 @@ def test_headers_out_of_the_ordinary_are_read_too(block: bytes) -> None:
 
 def test_the_private_parts_of_the_client_that_are_replaced_are_still_there() -> None:
     """A new version of nats-py that renames them would silently undo what podium/eventlog/client.py does."""
-    for name in ("_process_msg", "_parse_header_lines", "_process_headers"):
+    for name in ("_process_msg", "_process_pong", "_parse_header_lines", "_process_headers"):
         assert hasattr(Client, name), name
     assert DirectClient._process_msg is not Client._process_msg
-    assert "_transport" in vars(Client())
+    assert {"_transport", "_pongs"} <= vars(Client()).keys()
