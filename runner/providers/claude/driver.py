@@ -8,54 +8,32 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from podium.clock import Clock, SystemClock
 from podium.drafts import Draft
-from podium.v1 import content_pb2, event_pb2, session_pb2
+from podium.v1 import event_pb2, session_pb2
 from runner.providers import problems
 from runner.providers.child import Line
-from runner.providers.claude import approvals, deferral, notices, transcript
+from runner.providers.claude import approvals, asking, deferral, notices, transcript
 from runner.providers.claude.capabilities import native_mode
+from runner.providers.claude.checks import prompt_content, require_allowed
 from runner.providers.claude.client import Client, Hearing
 from runner.providers.claude.errors import ClientError, Gone
 from runner.providers.claude.normalise import Fed, Normaliser
 from runner.providers.claude.outcome import outcome, totals_of
 from runner.providers.claude.records import JsonObject, text
-from runner.providers.claude.turn import Ending, RunningTurn
-from runner.providers.port import Answer, AnswerDeferred, Outbox, ProviderFailed, SessionSpec, TurnOutcome, TurnSpec
+from runner.providers.claude.turn import Ending, Limits, RunningTurn
+from runner.providers.port import Outbox, ProviderFailed, SessionSpec, TurnOutcome, TurnSpec
 from runner.providers.unreadable import unreadable
 
 if TYPE_CHECKING:
     from runner.providers.claude.connection import Asked
 
 _INTERRUPTED: Final = TurnOutcome(status=session_pb2.TURN_STATUS_INTERRUPTED, reason="interrupted")
-_LOOK_S: Final = 0.25
 _POLL_S: Final = 0.01
 _LAST_WORDS_S: Final = 2.0
-_DRAIN_S: Final = 1.0
-"""A question put off so soon is put off because the runner drains."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long the driver waits for its client.
-
-    Attributes:
-        start_s: from the start of the process to its first answer.
-        interrupt_s: from an interrupt to the turn's end; then the process is ended.
-        silence_s: without a line while a turn runs and nobody is asked; tools may be silent for long.
-        idle_s: from a turn's result to the client's word that nothing follows.
-        resume_s: from the start of a client that resumes a question to its asking again.
-    """
-
-    start_s: float = 60.0
-    interrupt_s: float = 5.0
-    silence_s: float = 1800.0
-    idle_s: float = 2.0
-    resume_s: float = 30.0
 
 
 class ClaudeDriver:
@@ -140,7 +118,7 @@ class ClaudeDriver:
             await connection.say(content)
         if running.interrupted:
             await connection.interrupt()
-        match await self._ending(running):
+        match await running.ended(self._limits):
             case Ending.RESULT:
                 await self._warn_unless_written(size_bytes)
                 return self._concluded(running, before)
@@ -158,33 +136,6 @@ class ClaudeDriver:
                 return await self._failed(problems.problem(problems.DEFER_FAILED, "the client did not ask again"))
             case Ending.GONE:
                 return await self._gone(running)
-
-    async def _ending(self, running: RunningTurn) -> Ending:
-        """Wait for the turn's end within the limits."""
-        interrupted_s: float | None = None
-        while not running.end.done():
-            now_s = time.monotonic()
-            if running.asking:
-                running.heard_s = now_s
-            left_s = running.heard_s + self._limits.silence_s - now_s
-            if left_s <= 0:
-                running.settle(Ending.SILENT)
-            if running.turn.resumes_deferred and not running.has_begun:
-                left_s = running.heard_s + self._limits.resume_s - now_s
-                if left_s <= 0:
-                    running.settle(Ending.NOT_RESUMED)
-            if running.waits_for_idle:
-                left_s = running.heard_s + self._limits.idle_s - now_s
-                if left_s <= 0:
-                    running.settle(Ending.RESULT)
-            if running.interrupted:
-                interrupted_s = interrupted_s or now_s
-                left_s = interrupted_s + self._limits.interrupt_s - now_s
-                if left_s <= 0:
-                    running.settle(Ending.STUCK)
-            # Not until the limit at once: an interrupt or a result moves it.
-            await asyncio.wait((running.end,), timeout=max(0.0, min(left_s, _LOOK_S)))
-        return running.end.result()
 
     def _concluded(self, running: RunningTurn, before: transcript.Totals | None) -> TurnOutcome:
         assert running.result is not None
@@ -276,61 +227,7 @@ class ClaudeDriver:
         running = self._running
         if running is None or self._client.mode == session_pb2.PERMISSION_MODE_DENY:
             return approvals.Reply(message="Nobody can be asked now, so this is not allowed.")
-        question = approvals.question(
-            asked.native_name,
-            asked.arguments,
-            tool_use_id=asked.tool_use_id,
-            said=asked.said,
-            suggestions=asked.suggestions,
-        )
-        running.asking += 1
-        running.has_begun = True
-        try:
-            answer = await self._asked(question, can_defer=not asked.agent_id)
-        except AnswerDeferred:
-            return await self._put_off(running, asked)
-        except Exception as wrong:
-            running.fail(wrong)
-            raise
-        finally:
-            running.asking -= 1
-            running.heard_s = time.monotonic()
-        return approvals.reply(answer, asked.native_name, asked.arguments)
-
-    async def _asked(self, question: event_pb2.ApprovalRequested, *, can_defer: bool) -> Answer:
-        """Return the answer. A sub-agent's question cannot outlive its process: it is asked on, but for a drain."""
-        while True:
-            asked_s = time.monotonic()
-            try:
-                return await self._outbox.ask(question)
-            except AnswerDeferred:
-                if can_defer or time.monotonic() - asked_s < _DRAIN_S:
-                    raise
-
-    async def _put_off(self, running: RunningTurn, asked: "Asked") -> approvals.Reply:
-        if running.deferred is None:
-            mode = native_mode(self._client.mode)
-            running.deferred = transcript.OpenCall(asked.tool_use_id, asked.native_name, asked.arguments, mode)
-            running.settle(Ending.DEFERRED)
-        # No answer to this process: it is about to end.
-        unanswered: asyncio.Future[approvals.Reply] = asyncio.get_running_loop().create_future()
-        return await unanswered
+        return await asking.answer(running, self._outbox, asked, native_mode(self._client.mode))
 
     def _jsonl_path(self, native_id: str) -> str:
         return str(self._client.transcript_of(native_id))
-
-
-def require_allowed(mode: session_pb2.PermissionMode.ValueType, *, allow_bypass: bool) -> None:
-    """Raise ProviderFailed when this runner forbids `mode`."""
-    if mode == session_pb2.PERMISSION_MODE_BYPASS and not allow_bypass:
-        raise ProviderFailed(problems.NOT_ALLOWED, "this runner does not allow PERMISSION_MODE_BYPASS")
-
-
-def prompt_content(prompt: Sequence[content_pb2.ContentBlock]) -> list[dict[str, Any]]:
-    """Return a prompt as the client takes it. Raises ProviderFailed for what it does not take."""
-    kinds = [block.WhichOneof("block") or "empty" for block in prompt]
-    if wrong := sorted(set(kinds) - {"text"}):
-        raise ProviderFailed(problems.PROMPT_NOT_SUPPORTED, f"a prompt is text; found {', '.join(wrong)}")
-    if not any(block.text.text for block in prompt):
-        raise ProviderFailed(problems.PROMPT_NOT_SUPPORTED, "the prompt is empty")
-    return [{"type": "text", "text": block.text.text} for block in prompt if block.text.text]

@@ -14,6 +14,7 @@ from podium.drafts import Body, Draft
 from podium.v1 import event_pb2, runner_pb2
 from runner.providers.claude import notices
 from runner.providers.claude.blocks import UnknownBlock, attach_structure, content_blocks
+from runner.providers.claude.kinds import NOTICES, QUIET
 from runner.providers.claude.records import (
     JsonObject,
     NotARecord,
@@ -28,60 +29,6 @@ from runner.providers.claude.usage import Counted, UsageMeter, window_tokens
 from runner.providers.unreadable import unreadable
 
 SYNTHETIC_MODEL: Final = "<synthetic>"
-
-_QUIET: Final = frozenset(
-    {
-        # Bookkeeping between client and SDK.
-        "control_request",
-        "control_response",
-        "control_cancel_request",
-        "keep_alive",
-        "command_lifecycle",
-        "transcript_mirror",
-        # Progress of something whose outcome comes as a message.
-        "tool_progress",
-        "prompt_suggestion",
-        "tool_use_summary",
-        "system/status",
-        "system/thinking_tokens",
-        "system/session_state_changed",
-        "system/task_started",
-        "system/task_progress",
-        "system/task_updated",
-        "system/background_tasks_changed",
-        "system/hook_started",
-        "system/hook_progress",
-        "system/hook_response",
-        "system/files_persisted",
-        "system/commands_changed",
-        "system/per_turn_effort_changed",
-        "system/session_title_changed",
-        "system/turn_duration",
-        "system/post_turn_summary",
-        "system/task_summary",
-        "system/task_list_statuses",
-        "system/shell_cwd",
-        "system/vcs_state_changed",
-        "system/memory_recall",
-        "system/memory_saved",
-    }
-)
-"""Records that mean nothing for the log; they stay in the native log."""
-
-_NOTICES: Final[dict[str, Callable[[JsonObject], event_pb2.Notice]]] = {
-    "system/permission_denied": notices.permission_denied,
-    "system/compact_boundary": notices.compacted,
-    "system/task_notification": notices.task_ended,
-    "system/notification": notices.other,
-    "system/informational": notices.other,
-    "system/local_command_output": notices.other,
-    "system/model_fallback": notices.other,
-    "system/model_refusal_fallback": notices.other,
-    "system/instruction_size_warning": notices.other,
-    "system/session_writes_lost": notices.writes_lost,
-    "system/mirror_error": notices.other,
-    "rate_limit_event": notices.rate_limit,
-}
 
 _UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 """What a record of unexpected shape raises on the way through the functions here."""
@@ -164,11 +111,11 @@ class Normaliser:
                 fed.drafts.append(self._draft(notices.api_retry(record, now_ns), record))
             case "auth_status":
                 fed.drafts += self._auth_status(record)
-            case _ if kind in _NOTICES:
+            case _ if kind in NOTICES:
                 self.quota_is_used_up |= mapping(record, "rate_limit_info").get("status") == "rejected"
-                fed.drafts.append(self._draft(_NOTICES[kind](record), record))
+                fed.drafts.append(self._draft(NOTICES[kind](record), record))
             case _:
-                if kind not in _QUIET:
+                if kind not in QUIET:
                     raise UnknownBlock(f"unknown record {kind!r}")
 
     def _init(self, record: JsonObject) -> Iterator[Draft]:

@@ -112,10 +112,14 @@ def not_written(path: str) -> event_pb2.Notice:
 
 def writes_lost(record: JsonObject) -> event_pb2.Notice:
     """Return the client's own, later word that it could not write its transcript."""
-    notice = other(record)
-    notice.severity, notice.notice_class = event_pb2.SEVERITY_WARNING, event_pb2.NOTICE_CLASS_PROCESS
-    notice.message = notice.message or "The client could not write parts of the session."
-    return notice
+    lost = record.get("lost")
+    what = ", ".join(str(one) for one in lost) if isinstance(lost, list) else "parts of the session"
+    return event_pb2.Notice(
+        severity=event_pb2.SEVERITY_WARNING,
+        notice_class=event_pb2.NOTICE_CLASS_PROCESS,
+        code="session_writes_lost",
+        message=f"The client could not write {what}: {text(record, 'error_code') or 'it does not say why'}.",
+    )
 
 
 def task_ended(record: JsonObject) -> event_pb2.Notice:

@@ -2,13 +2,36 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from runner.providers.claude.normalise import Fed
 from runner.providers.claude.records import JsonObject, text
 from runner.providers.claude.transcript import OpenCall
 from runner.providers.port import TurnSpec
+
+_LOOK_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the driver waits for its client.
+
+    Attributes:
+        start_s: from the start of the process to its first answer.
+        interrupt_s: from an interrupt to the turn's end; then the process is ended.
+        silence_s: without a line while a turn runs and nobody is asked; tools may be silent for long.
+        idle_s: from a turn's result to the client's word that nothing follows.
+        resume_s: from the start of a client that resumes a question to its asking again.
+    """
+
+    start_s: float = 60.0
+    interrupt_s: float = 5.0
+    silence_s: float = 1800.0
+    idle_s: float = 2.0
+    resume_s: float = 30.0
 
 
 class Ending(Enum):
@@ -67,10 +90,31 @@ class RunningTurn:
         if self.result is not None and (self.interrupted or self._state != "running"):
             self.settle(Ending.RESULT)
 
-    @property
-    def waits_for_idle(self) -> bool:
-        """The result is there, and nothing is known that could follow it."""
-        return self.result is not None and self._background_tasks == 0
+    async def ended(self, limits: Limits) -> Ending:
+        """Wait for the turn's end, within the limits, and return it. Raises what `fail` was told."""
+        interrupted_s: float | None = None
+        while not self.end.done():
+            now_s = time.monotonic()
+            if self.asking:
+                self.heard_s = now_s
+            if self.interrupted:
+                interrupted_s = interrupted_s or now_s
+            deadline_s, ending = min(self._deadlines(limits, interrupted_s), key=lambda one: one[0])
+            if deadline_s <= now_s:
+                self.settle(ending)
+            # Not until the deadline at once: an interrupt or a result moves it.
+            await asyncio.wait((self.end,), timeout=max(0.0, min(deadline_s - now_s, _LOOK_S)))
+        return self.end.result()
+
+    def _deadlines(self, limits: Limits, interrupted_s: float | None) -> Iterator[tuple[float, Ending]]:
+        yield self.heard_s + limits.silence_s, Ending.SILENT
+        if self.turn.resumes_deferred and not self.has_begun:
+            yield self.heard_s + limits.resume_s, Ending.NOT_RESUMED
+        if self.result is not None and self._background_tasks == 0:
+            # Nothing is known that could follow the result, and yet the client did not say `idle`.
+            yield self.heard_s + limits.idle_s, Ending.RESULT
+        if interrupted_s is not None:
+            yield interrupted_s + limits.interrupt_s, Ending.STUCK
 
     def raise_if_broken(self) -> None:
         """Raise what `fail` was told, if it was."""

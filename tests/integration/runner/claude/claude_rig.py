@@ -18,8 +18,8 @@ from podium.scripted_model import ScriptedModel, claude_environment
 from podium.v1 import content_pb2, event_pb2, runner_pb2, session_pb2
 from runner.launcher.processtree import identify
 from runner.processes import read_record
-from runner.providers.claude.driver import ClaudeDriver, Limits
 from runner.providers.claude.provider import ClaudeProvider
+from runner.providers.claude.turn import Limits
 from runner.providers.port import Answer, AnswerDeferred, Driver, ProviderSettings, SessionSpec, TurnOutcome, TurnSpec
 
 PATIENCE_S = 60.0  # for facts that come in milliseconds on an idle machine
@@ -223,4 +223,4 @@ def code(outcome: TurnOutcome) -> str:
     return outcome.problem.code if outcome.problem is not None else ""
 
 
-__all__ = ["ALLOW", "DENY", "ClaudeDriver", "Limits", "RecordingOutbox", "Rig", "code", "resumed", "turn"]
+__all__ = ["ALLOW", "DENY", "Limits", "RecordingOutbox", "Rig", "code", "resumed", "turn"]

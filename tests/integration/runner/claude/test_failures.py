@@ -21,8 +21,8 @@ from podium.scripted_model import (
 )
 from podium.v1 import event_pb2, session_pb2
 from runner.providers import problems
-from runner.providers.claude.driver import Limits
 from runner.providers.claude.probe import find_executable
+from runner.providers.claude.turn import Limits
 from runner.providers.port import ProviderFailed
 from tests.integration.runner.claude.claude_rig import ALLOW, RecordingOutbox, Rig, code, resumed, turn
 

@@ -10,8 +10,8 @@ from podium.v1 import content_pb2, event_pb2, session_pb2
 from runner.providers import problems
 from runner.providers.claude import approvals
 from runner.providers.claude.capabilities import CAPABILITIES, PERMISSION_MODES
+from runner.providers.claude.checks import prompt_content
 from runner.providers.claude.command import Start, arguments, configuration_folder
-from runner.providers.claude.driver import prompt_content
 from runner.providers.claude.models import models
 from runner.providers.claude.outcome import exit_problem, outcome
 from runner.providers.claude.transcript import Totals
