@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 MESSAGES_MAX = 2_000
 BYTES_MAX = 8 * 1024 * 1024
 PULL_EXPIRES_S = 30.0
-HEARTBEAT_S = 5.0
-SILENCE_MAX_S = 12.0
+HEARTBEAT_S = 2.0
+SILENCE_MAX_S = 5.0
 """Two heartbeats and a bit: then the consumer is taken for gone."""
 INACTIVE_S = 60.0
 OUTAGE_S = 300.0
@@ -71,7 +71,6 @@ class Feed:
         self._consumer: _Consumer | None = None
         self._buffer: deque[StoredAppend] = deque()
         self._buffered_bytes = 0
-        self._taken_position = after_position
         self._delivered = 0
         self._wanted = 0
         self._incarnation = 0
@@ -131,7 +130,7 @@ class Feed:
         if delivered != self._delivered + 1:
             self._break(f"delivery {delivered} came after {self._delivered}")
             return
-        self._delivered, self.pending, self._taken_position = delivered, pending, position
+        self._delivered, self.pending = delivered, pending
         self._wanted -= 1
         self._buffer.append(
             StoredAppend(position, session_of(message.subject), message.headers or {}, message.data, stored_at_ns)
@@ -183,9 +182,10 @@ class Feed:
             self._break(str(error))
 
     async def _restart(self) -> None:
+        """Make a new consumer behind `position`; only called when all that came was handed out."""
         if self._broken:
             self.restarts += 1
-            log.info("feed goes on behind position %d with a new consumer: %s", self._taken_position, self._broken)
+            log.info("feed goes on behind position %d with a new consumer: %s", self.position, self._broken)
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(LinkError),
@@ -210,7 +210,7 @@ class Feed:
         config: dict[str, Any] = {
             "name": consumer.name,
             "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._taken_position + 1,
+            "opt_start_seq": self.position + 1,
             "ack_policy": "none",
             "replay_policy": "instant",
             "inactive_threshold": int(INACTIVE_S * _S),

@@ -281,11 +281,10 @@ class Link:
     async def _close(self) -> None:
         self._connected.clear()
         self._exchanges.fail_all(NotConnected("the connection is closed"))
-        with contextlib.suppress(TimeoutError, nats.errors.Error):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                if self._client.is_connected:
-                    await self._around.aclose()
-                    await self._client.flush()
+        if self._client.is_connected:
+            with contextlib.suppress(LinkError):
+                await self._around.aclose()
+                await self.settle()
         # A server that hangs would keep the client from closing; what it has not taken by now is lost.
         self._client.abort()
         with contextlib.suppress(TimeoutError):

@@ -20,6 +20,7 @@ class Proxy:
 
     Attributes:
         deaf: answers of the server are thrown away.
+        hanging: nothing is taken from anybody, as from a stopped server.
         holding: what clients send is kept back; `release` delivers it, also after the client has gone.
         cut_after: bytes from clients until every connection is cut in the middle of whatever is being sent.
     """
@@ -27,25 +28,29 @@ class Proxy:
     target: int
     port: int = 0
     deaf: bool = False
+    hanging: bool = False
     holding: bool = False
     cut_after: int | None = None
     _connections: list[_Connection] = field(default_factory=list)
     _orphans: list[_Connection] = field(default_factory=list)
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def before(cls, target: int) -> AsyncIterator[Self]:
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(proxy._accepted, "127.0.0.1", 0)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy
         finally:
+            proxy.hanging = False
             proxy.cut()
             for connection in proxy._orphans:
                 connection.server.transport.abort()
             server.close()
             await server.wait_closed()
+            await asyncio.gather(*proxy._serving)
 
     @property
     def url(self) -> str:
@@ -73,6 +78,15 @@ class Proxy:
             connection.held.clear()
         return delivered
 
+    async def _accepted(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve(reader, client)
+        finally:
+            self._serving.discard(task)
+
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
             from_server, server = await asyncio.open_connection("127.0.0.1", self.target)
@@ -88,7 +102,7 @@ class Proxy:
             server.transport.abort()
 
     async def _upward(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        while chunk := await reader.read(65_536):
+        while not self.hanging and (chunk := await reader.read(65_536)):
             if self.cut_after is not None:
                 chunk, self.cut_after = chunk[: self.cut_after], self.cut_after - len(chunk)
                 if self.cut_after <= 0:
@@ -102,12 +116,14 @@ class Proxy:
                 continue
             connection.server.write(chunk)
             await connection.server.drain()
+        while self.hanging:
+            await asyncio.sleep(0.01)
         if connection not in self._orphans:
             connection.server.close()
 
     async def _downward(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         while chunk := await reader.read(65_536):
-            if not self.deaf and not connection.client.is_closing():
+            if not self.deaf and not self.hanging and not connection.client.is_closing():
                 connection.client.write(chunk)
                 await connection.client.drain()
         connection.client.close()

@@ -149,6 +149,26 @@ async def test_closing_is_bounded_while_the_server_hangs(own_broker: Broker) -> 
     assert took < 11
 
 
+async def test_a_server_that_hangs_is_left_for_another(own_broker: Broker) -> None:
+    port = own_broker.servers[0].port
+    async with Proxy.before(port) as one, Proxy.before(port) as other:
+        password = own_broker.settings(Role.RUNNER).password
+        settings = LogSettings((one.url, other.url), password, ping_interval_s=0.2)
+        async with EventLog.connect(settings, Role.RUNNER) as runner:
+            url = runner.link._client.connected_url
+            assert url is not None
+            hanging = one if url.port == one.port else other
+            hanging.hanging = True
+            # More than fits into the sockets: a client that waits until it is sent would wait for ever.
+            for _ in range(40):
+                await runner.link.publish_losable("delta.x", b"x" * 500_000)
+            async with asyncio.timeout(15):
+                while runner.link.generation == 0:
+                    await asyncio.sleep(0.01)
+            assert (await runner.tail(new_session_id())).position == 0
+            hanging.hanging = False
+
+
 async def test_what_may_be_lost_is_dropped_when_too_much_waits(own_broker: Broker) -> None:
     server = own_broker.servers[0]
     async with own_broker.connect(Role.RUNNER) as runner:
