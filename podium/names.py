@@ -47,7 +47,9 @@ def token(text: str, field: str) -> str:
     Lower-case letters, digits, `.`, `_` and `-`, at most 63; anything else raises InvalidArgument.
     """
     if not _TOKEN.fullmatch(text) or ".." in text:
-        raise InvalidArgument(field, found=text, expected="1 to 63 of a-z 0-9 _ - . and no `..`, a letter or digit first")
+        raise InvalidArgument(
+            field, found=text, expected="1 to 63 of a-z 0-9 _ - . and no `..`, a letter or digit first"
+        )
     return text
 
 

@@ -121,9 +121,7 @@ class RunnerDirectory:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._link.on_reconnect(watch.look_soon))
             with log_needed("listening to heartbeats"):
-                await stack.enter_async_context(
-                    self._link.subscribe(f"$KV.{RUNNERS}.*", watch.heard)
-                )
+                await stack.enter_async_context(self._link.subscribe(f"$KV.{RUNNERS}.*", watch.heard))
             looking = asyncio.create_task(self._keep_looking(watch), name="runner-watch")
             try:
                 yield watch

@@ -1,0 +1,1 @@
+"""The contract as Python: generated from proto/podium/v1 by tools/generate_proto.py; never edited."""

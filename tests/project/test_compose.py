@@ -174,7 +174,7 @@ async def test_nats_runs_with_its_accounts_and_the_streams_are_made(
 ) -> None:
     assert nats.run("nats", ["python", "deploy/check_health.py", "nats", "127.0.0.1", "1"]).returncode == 1
     async with asyncio.timeout(COMMAND_S_MAX):
-        while not await asyncio.to_thread(nats.is_healthy, "nats"):  # noqa: ASYNC110 - it is another process
+        while not await asyncio.to_thread(nats.is_healthy, "nats"):
             await asyncio.sleep(0.1)
     made = await asyncio.to_thread(nats.run, "streams")
     assert made.returncode == 0, made.stderr

@@ -37,7 +37,7 @@ async def names(of: RunnerDirectory) -> list[str]:
 
 async def until_gone(of: RunnerDirectory) -> None:
     async with asyncio.timeout(10):
-        while await of.runners():  # noqa: ASYNC110 - the server tells nobody that a message expired
+        while await of.runners():
             await asyncio.sleep(0.05)
 
 
@@ -117,7 +117,7 @@ async def test_a_newer_process_with_the_same_id_ends_the_older_one(connect: Conn
         first, second = directory(one, ttl_s=30), directory(two, ttl_s=30)
         async with keeping(first, older) as task:
             async with asyncio.timeout(5):
-                while not await first.runners():  # noqa: ASYNC110 - until the first beat is there
+                while not await first.runners():
                     await asyncio.sleep(0.01)
             await second.beat(newer)
             first.beat_soon()
@@ -233,11 +233,11 @@ async def test_a_look_that_fails_starts_the_absence_anew(
     await directory(runner_link).beat(R1)
     async with asyncio.timeout(20), directory(gateway_link).watch() as watch:
         assert await change(watch) == Appeared(R1)
-        while not watch._presence._absent_since_s:  # noqa: ASYNC110 - what it knows, it tells nobody
+        while not watch._presence._absent_since_s:
             await asyncio.sleep(0.005)
         await operator_link.api("STREAM.DELETE.KV_runners")
         watch.look_soon()
-        while watch._presence._sight_since_s is not None:  # noqa: ASYNC110 - as above
+        while watch._presence._sight_since_s is not None:
             await asyncio.sleep(0.005)
         back_at = asyncio.get_running_loop().time()
         await layout.ensure(operator_link, Limits())

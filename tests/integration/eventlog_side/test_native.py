@@ -95,7 +95,7 @@ async def test_a_short_outage_loses_nothing(server: EmbeddedServer, native: Nati
         native.publish(SESSION, 1, b"before", provider="claude")
         assert await native.flush(10)
         await server.kill()
-        while native._link.connected:  # noqa: ASYNC110 - the connection's own end is the fact
+        while native._link.connected:
             await asyncio.sleep(0.01)
         for number in range(100):
             assert native.publish(SESSION, 1, b"%d" % number, provider="claude")

@@ -237,7 +237,7 @@ async def test_cancelling_a_start_leaves_no_server(tmp_path: Path) -> None:
     server = EmbeddedServer(ServerSettings(data=tmp_path / "nats"))
     starting = asyncio.create_task(server.start())
     deadline = time.monotonic() + 10
-    while server.pid is None and time.monotonic() < deadline:  # noqa: ASYNC110 - until the process is there
+    while server.pid is None and time.monotonic() < deadline:
         await asyncio.sleep(0)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

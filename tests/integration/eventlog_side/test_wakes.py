@@ -38,7 +38,7 @@ async def waiting(operator: Link) -> int:
 
 async def until_waiting(operator: Link, count: int) -> None:
     async with asyncio.timeout(10):
-        while await waiting(operator) != count:  # noqa: ASYNC110 - an acknowledgement has no answer
+        while await waiting(operator) != count:
             await asyncio.sleep(0.01)
 
 

@@ -139,7 +139,7 @@ async def test_a_client_that_does_not_read_holds_the_player_back() -> None:
         await model.wait_for(lambda seen: seen.pieces_sent > 0)
         (served,) = model._connections
         async with asyncio.timeout(DEADLINE_S):
-            while served._writable.is_set():  # noqa: ASYNC110 - the opposite of what the event tells
+            while served._writable.is_set():
                 await asyncio.sleep(0.001)
         assert served._transport is not None
         assert served._transport.get_write_buffer_size() < 1_000_000
