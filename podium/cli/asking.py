@@ -1,4 +1,4 @@
-"""Asks the person at the terminal what the agent asks: yes, no, other arguments, always, or answers to its questions."""
+"""Asks the person at the terminal what the agent asks: yes, no, other arguments, always, or answers to questions."""
 
 import asyncio
 import os

@@ -1,8 +1,8 @@
-"""The connection to a gateway: calls with a deadline, errors as Podium's own, and session names from what people type."""
+"""The connection to a gateway: calls with deadlines, errors as Podium's own, session names from what people type."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ class Client:
         except rpc.CallFailed as error:
             raise self.translated(error) from None
 
-    async def stream(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: Callable[..., Any], request: Any) -> AsyncGenerator[Any, None]:
         """Yield the answers of a streaming method; the call ends with the iteration. Raises PodiumError."""
         call = method(request)
         try:

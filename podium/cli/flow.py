@@ -1,10 +1,13 @@
-"""Text that is written piece by piece: indented, wrapped at words, never rewritten, so that any terminal can show it."""
+"""Text written piece by piece: indented, wrapped at words, never rewritten, so that any terminal can show it."""
 
 import re
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+MARK = "❯ "  # noqa: RUF001 - a prompt, as shells draw it
+"""What stands before a person's prompt."""
 
 _PARTS = re.compile(r"\n|[^\S\n]+|\S+")
 _NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -6,7 +6,7 @@ A watch that breaks (the gateway was restarted, we were too slow) goes on from t
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -92,7 +92,9 @@ async def until_over(client: Client, turn: Turn, after_revision: int, view: View
             view.live()
 
 
-async def watch(client: Client, session: str, after_revision: int) -> AsyncIterator[api.WatchSessionResponse]:
+async def watch(
+    client: Client, session: str, after_revision: int, *, deltas: bool = True
+) -> AsyncGenerator[api.WatchSessionResponse, None]:
     """Yield what happens in a session after a revision, for ever, over breaks of the connection.
 
     Raises PodiumError when the session cannot be watched, or no gateway answers for GATEWAY_AWAY_S_MAX.
@@ -100,7 +102,7 @@ async def watch(client: Client, session: str, after_revision: int) -> AsyncItera
     breaks = 0
     while True:
         request = api.WatchSessionRequest(
-            session=session, after_revision=after_revision, include_deltas=True, heartbeat_s=HEARTBEAT_S
+            session=session, after_revision=after_revision, include_deltas=deltas, heartbeat_s=HEARTBEAT_S
         )
         try:
             async with contextlib.aclosing(client.stream(client.sessions.WatchSession, request)) as answers:

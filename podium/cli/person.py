@@ -17,7 +17,7 @@ SHORT_ID = 8
 
 
 class PersonView:
-    """Shows one session on a console. While a question stands on the screen, what happens besides waits for its answer."""
+    """Shows one session on a console. While a question stands there, what happens besides waits for its answer."""
 
     def __init__(
         self,

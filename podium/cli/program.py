@@ -3,13 +3,10 @@
 import asyncio
 from typing import Any
 
-import orjson
-
-from podium import messages, names
-from podium.cli import asking, output, shapes
+from podium import names
+from podium.cli import asking, output, records, shapes
 from podium.cli.answering import AUTOMATIC, Approve, resolve_unless_settled
 from podium.cli.client import Client
-from podium.session import add_usage
 from podium.v1 import runner_pb2, session_pb2
 from podium.v1.event_pb2 import Event
 
@@ -29,24 +26,19 @@ class ProgramView:
 
     def event(self, event: Event) -> None:
         """Write an event that is a message, a question, its answer, a notice, or a turn's end."""
-        match event.WhichOneof("body"):
-            case "message":
-                self._write(orjson.loads(messages.message_json(event)) | {"turn_id": event.turn_id})
-            case "usage":
-                tokens = self._tokens.setdefault(event.turn_id, session_pb2.TokenTotals())
-                add_usage(tokens, event.usage)
-            case "turn_ended" | "turn_cancelled":
-                self._write(self._result(event))
-            case "approval_requested" | "approval_resolved" | "notice" as kind:
-                body = shapes.plain(getattr(event, kind))
-                self._write({"type": kind, "session_id": event.session_id, "turn_id": event.turn_id, **body})
-                if kind == "approval_requested":
-                    self._open[event.approval_requested.approval_id] = None
-                elif kind == "approval_resolved":
-                    self._open.pop(event.approval_resolved.approval_id, None)
-                self._answer_all()
-            case _:
-                pass
+        value = records.message(event, self._tokens)
+        if value is not None:
+            self._write(value)
+            return
+        kind = event.WhichOneof("body")
+        if kind in ("approval_requested", "approval_resolved", "notice"):
+            body = shapes.plain(getattr(event, kind))
+            self._write({"type": kind, "session_id": event.session_id, "turn_id": event.turn_id, **body})
+        if kind == "approval_requested":
+            self._open[event.approval_requested.approval_id] = None
+        elif kind == "approval_resolved":
+            self._open.pop(event.approval_resolved.approval_id, None)
+        self._answer_all()
 
     def delta(self, delta: runner_pb2.Delta) -> None:
         """Leave it out: the message that follows has all of it."""
@@ -63,15 +55,6 @@ class ProgramView:
         """Answer nothing more."""
         for task in self._answering:
             task.cancel()
-
-    def _result(self, event: Event) -> dict[str, Any]:
-        tokens = self._tokens.pop(event.turn_id, session_pb2.TokenTotals())
-        value: dict[str, Any] = orjson.loads(messages.result_json(event.session_id, tokens))
-        if event.HasField("turn_cancelled"):
-            told = {"status": "cancelled", "reason": event.turn_cancelled.reason}
-        else:
-            told = shapes.plain(event.turn_ended)
-        return value | {"turn_id": event.turn_id, "revision": event.revision} | told
 
     def _answer_all(self) -> None:
         if self._automatic is None or not self._live:

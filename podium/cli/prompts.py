@@ -23,13 +23,14 @@ def turn_input(prompt: str | None, *, model: str = "", effort: str = "", schema:
     return api.TurnInput(prompt=[block], model=model, effort=effort, output_schema_json=_schema(schema))
 
 
-def workspace(chosen: str) -> dict[str, str]:
-    """Return the folder or the name that is meant: what looks like a path or is a folder here is a folder."""
+def choose_workspace(session: session_pb2.Session, chosen: str) -> None:
+    """Set the folder or the name that is meant: what looks like a path or is a folder here is a folder."""
     folder = Path(chosen or ".").expanduser()
     if chosen and "/" not in chosen and chosen not in (".", "..", "~") and not folder.is_dir():
-        return {"workspace": chosen}
+        session.workspace = chosen
+        return
     try:
-        return {"directory": str(folder.resolve(strict=True))}
+        session.directory = str(folder.resolve(strict=True))
     except OSError as error:
         raise InvalidArgument("--workspace", found=chosen, expected=f"a folder, or a name ({error})") from error
 

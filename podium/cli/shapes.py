@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import orjson
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -20,6 +20,8 @@ from podium.v1 import analytics_service_pb2, session_pb2
 from podium.v1.event_pb2 import Event
 
 Json: TypeAlias = dict[str, Any]
+# Two classes describe a field, one in Python and one in C; both have what is read here.
+Field: TypeAlias = Any
 
 _SESSION_PREFIX = "sessions/"
 _MICRO = 1_000_000
@@ -69,7 +71,7 @@ def words(enum: EnumDescriptor) -> list[str]:
     return [told for value in enum.values if (told := word(enum, value.number)) is not None]
 
 
-def _put(value: Json, field: FieldDescriptor, message: Message) -> None:
+def _put(value: Json, field: Field, message: Message) -> None:
     held = getattr(message, field.name)
     name = _name(field)
     flattened = _FLATTENED.get(field.message_type.full_name) if field.message_type is not None else None
@@ -87,7 +89,7 @@ def _put(value: Json, field: FieldDescriptor, message: Message) -> None:
         value[name] = _single(field, held)
 
 
-def _name(field: FieldDescriptor) -> str:
+def _name(field: Field) -> str:
     named = _NAMES.get((field.containing_type.name, field.name)) or _NAMES.get(("", field.name))
     return named or field.name.removesuffix("_json").replace("provider_cost_microusd", "cost_usd")
 
@@ -99,7 +101,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
 }
 
 
-def _single(field: FieldDescriptor, held: Any) -> Any:
+def _single(field: Field, held: Any) -> Any:
     if field.enum_type is not None:
         return word(field.enum_type, held)
     if field.message_type is not None:
@@ -149,7 +151,7 @@ def _tokens(held: session_pb2.TokenTotals) -> Json:
     return {_name(field): told for field, told in _told(held)}
 
 
-def _told(held: Message) -> list[tuple[FieldDescriptor, Any]]:
+def _told(held: Message) -> list[tuple[Field, Any]]:
     return [
         (
             field,

@@ -10,32 +10,20 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from podium.cli import tools
-from podium.cli.flow import Flow, printable
+from podium.cli import facts, tools
+from podium.cli.flow import MARK, Flow, printable
 from podium.session import add_usage
 from podium.v1 import content_pb2, event_pb2, runner_pb2, session_pb2
 from podium.v1.event_pb2 import Event
 
 _STYLES = {"text": "", "thinking": "thinking"}
 _DELTAS = {runner_pb2.DELTA_KIND_TEXT: "text", runner_pb2.DELTA_KIND_THINKING: "thinking"}
-_SEVERITY = {
-    event_pb2.SEVERITY_INFO: ("detail", "·"),
-    event_pb2.SEVERITY_WARNING: ("warn", "!"),
-    event_pb2.SEVERITY_ERROR: ("bad", "✗"),
-}
 _ENDS = {
     session_pb2.TURN_STATUS_COMPLETED: ("good", "✔ completed"),
     session_pb2.TURN_STATUS_FAILED: ("bad", "✗ failed"),
     session_pb2.TURN_STATUS_INTERRUPTED: ("warn", "■ interrupted"),
     session_pb2.TURN_STATUS_CANCELLED: ("warn", "■ cancelled"),
     session_pb2.TURN_STATUS_LOST: ("bad", "✗ lost"),
-}
-_OUTCOMES = {
-    session_pb2.APPROVAL_OUTCOME_ALLOWED: ("good", "allowed"),
-    session_pb2.APPROVAL_OUTCOME_DENIED: ("bad", "denied"),
-    session_pb2.APPROVAL_OUTCOME_EXPIRED: ("warn", "nobody answered in time"),
-    session_pb2.APPROVAL_OUTCOME_OWNER_LOST: ("warn", "the runner that asked was lost"),
-    session_pb2.APPROVAL_OUTCOME_TURN_ENDED: ("warn", "the turn ended first"),
 }
 _FINISHED_MESSAGES_MAX = 64
 
@@ -74,8 +62,11 @@ class Transcript:
             add_usage(self._tokens[event.turn_id], event.usage)
         elif kind == "turn_ended":
             self._turn_ended(event)
-        elif kind is not None:
-            self._fact(event, kind)
+        elif kind == "turn_cancelled":
+            self._over.add(event.turn_id)
+            self._end(session_pb2.TURN_STATUS_CANCELLED, [event.turn_cancelled.reason])
+        else:
+            self._facts(facts.lines(event, details=self._details), spaced=kind == "approval_requested")
 
     def delta(self, delta: runner_pb2.Delta) -> None:
         """Show the next piece of what is being said, unless it is known already or a piece before it is missing."""
@@ -148,7 +139,7 @@ class Transcript:
 
     def _prompt(self, text: str) -> None:
         self.space()
-        flow = Flow(self._console, style="prompt", first="❯ ", indent="  ")
+        flow = Flow(self._console, style="prompt", first=MARK, indent="  ")
         flow.write(text)
         flow.finish()
 
@@ -188,54 +179,11 @@ class Transcript:
         for number, told in enumerate(tools.result(result).splitlines()):
             self.line(f"{indent}  {mark if number == 0 else '  '}{told}", style)
 
-    def _fact(self, event: Event, kind: str) -> None:
-        """Show what is neither said nor the end of a turn."""
-        match kind:
-            case "approval_requested":
-                self._asked(event.approval_requested)
-            case "approval_resolved":
-                style, told = _OUTCOMES.get(event.approval_resolved.outcome, ("detail", "settled"))
-                who = f" by {event.principal}" if event.principal else ""
-                said = f": {event.approval_resolved.message}" if event.approval_resolved.message else ""
-                self.line(f"  → {told}{who}{said}", style)
-            case "approval_deferred":
-                self.line("  → the agent's process was ended meanwhile; the answer resumes it", "detail")
-            case "notice":
-                style, mark = _SEVERITY.get(event.notice.severity, ("detail", "·"))
-                self.line(f"  {mark} {event.notice.message or event.notice.code}", style)
-            case "turn_cancelled":
-                self._over.add(event.turn_id)
-                self._end(session_pb2.TURN_STATUS_CANCELLED, [event.turn_cancelled.reason])
-            case "interrupt_requested":
-                self.line("  ■ asked to stop" + _because(event.interrupt_requested.reason), "warn")
-            case "unreadable_record":
-                self.line(f"  ! the provider said something unreadable: {event.unreadable_record.reason}", "warn")
-            case "runner_attached" if self._details:
-                attached = event.runner_attached
-                self.line(f"  · {attached.runner} owns the session (epoch {attached.epoch})", "detail")
-            case "runner_detached" if self._details:
-                reason = event_pb2.DetachReason.Name(event.runner_detached.reason).removeprefix("DETACH_REASON_")
-                self.line(f"  · {event.runner} gave the session up: {reason.lower()}", "detail")
-            case "turn_started" if self._details and event.turn_started.resumed:
-                self.line("  · the provider resumes its session", "detail")
-            case "provider_bound" if self._details:
-                bound = event.provider_bound
-                self.line(f"  · {bound.resolved_model}, client {bound.client_version}", "detail")
-
-    def _asked(self, request: event_pb2.ApprovalRequested) -> None:
-        self.space()
-        if request.kind == session_pb2.APPROVAL_KIND_QUESTION:
-            self.line("  ? the agent asks", "ask")
-            for asked in tools.questions(request):
-                self.line(f"    {asked.get('question', '')}", "tool")
-                for number, option in enumerate(asked.get("options") or [], start=1):
-                    told = f" – {option['description']}" if option.get("description") else ""
-                    self.line(f"      {number}  {option.get('label', '')}{told}")
-            return
-        plan = request.kind == session_pb2.APPROVAL_KIND_PLAN
-        self.line("  ? the agent shows its plan" if plan else f"  ? {request.tool_name} asks to run", "ask")
-        for told in tools.about(tools.arguments(request.input_json)).splitlines():
-            self.line(f"    {told}")
+    def _facts(self, told: list[facts.Line], *, spaced: bool) -> None:
+        if told and spaced:
+            self.space()
+        for text, style in told:
+            self.line(text, style)
 
     def _turn_ended(self, event: Event) -> None:
         ended, tokens = event.turn_ended, self._tokens.pop(event.turn_id, session_pb2.TokenTotals())
@@ -265,7 +213,3 @@ class Transcript:
     def _streaming_is_over(self) -> None:
         self._interrupt_line()
         self._streaming = None
-
-
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""

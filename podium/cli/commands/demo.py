@@ -18,7 +18,7 @@ DEMO_S_MAX = 180.0
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the folder with log, tables and transcripts.")] = False,
 ) -> None:
-    """Show everything in a minute: real services, the real Claude Code CLI, a scripted model. Costs nothing.
+    r"""Show everything in a minute: real services, the real Claude Code CLI, a scripted model. Costs nothing.
 
     Starts NATS, gateway, indexer and runner in a folder of its own, plays two turns with a tool call and an
     approval, shows what the log and the tables know, stops everything and removes the folder.

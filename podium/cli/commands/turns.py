@@ -10,6 +10,7 @@ from podium.cli import output, prompts, talking
 from podium.cli.answering import Approve
 from podium.cli.client import Client, request_id
 from podium.cli.failures import Exit
+from podium.cli.flow import MARK
 from podium.cli.following import Turn
 from podium.cli.keyboard import is_terminal, keyboard
 from podium.cli.observing import show_last_turn
@@ -34,6 +35,7 @@ Schema: TypeAlias = Annotated[
 
 def run(
     prompt: Prompt = None,
+    *,
     model: Model = "",
     effort: Effort = "",
     provider: Annotated[str, typer.Option("--provider", "-p", help="claude …", show_default=False)] = "",
@@ -67,7 +69,7 @@ def run(
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Start a session in this folder and show what the agent does.
+    r"""Start a session in this folder and show what the agent does.
 
     Ctrl-C interrupts the turn, a second Ctrl-C leaves it to itself. The exit code tells how the turn ended:
     0 completed, 1 failed or lost, 3 cancelled, 4 goes on without you, 130 interrupted.
@@ -85,8 +87,8 @@ def run(
         provider=provider,
         permission_mode=prompts.permission_mode(permission_mode),
         labels=prompts.labels(label),
-        **prompts.workspace(workspace),
     )
+    prompts.choose_workspace(session, workspace)
 
     async def work(client: Client) -> Exit:
         request = api.CreateSessionRequest(request_id=request_id(), session=session, turn=turn)
@@ -104,6 +106,7 @@ def run(
 def send(
     session: SessionArgument,
     prompt: Prompt = None,
+    *,
     model: Model = "",
     effort: Effort = "",
     approve: ApproveOption = Approve.ASK,
@@ -112,7 +115,7 @@ def send(
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Say something to a session and show what the agent does.
+    r"""Say something to a session and show what the agent does.
 
     While a turn runs the new one waits for its end. Ctrl-C and exit codes as for `podium run`.
 
@@ -138,7 +141,7 @@ def resume(
     approve: ApproveOption = Approve.ASK,
     data: Data = None,
 ) -> None:
-    """Go on with a session: shows its last turn, then talks, one prompt after the other, until Ctrl-D.
+    r"""Go on with a session: shows its last turn, then talks, one prompt after the other, until Ctrl-D.
 
     With a PROMPT, or when standard input is no terminal, it is one turn, as with `podium send`.
 
@@ -167,7 +170,7 @@ async def _talk(client: Client, name: str, approve: Approve, *, model: str, effo
     console, code = output.console(), Exit.OK
     while True:
         async with keyboard() as keys:
-            typed = await keys.line(console, "\n[prompt]❯[/] ") if keys is not None else None
+            typed = await keys.line(console, f"\n[prompt]{MARK}[/]") if keys is not None else None
         if typed is None:
             return code
         if typed:

@@ -47,7 +47,7 @@ def up(
     ] = 10.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the services say.")] = False,
 ) -> None:
-    """Start Podium on this machine and keep it running; Ctrl-C ends it.
+    r"""Start Podium on this machine and keep it running; Ctrl-C ends it.
 
     NATS, gateway, indexer and runner run as child processes; all they write is in one data folder.
 

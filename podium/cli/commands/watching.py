@@ -28,7 +28,7 @@ def watch(
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Show a session as it goes on, answering its questions if you like; Ctrl-C leaves it to itself.
+    r"""Show a session as it goes on, answering its questions if you like; Ctrl-C leaves it to itself.
 
     Without --from it begins with the turn that runs, or with what comes next.
 
@@ -57,7 +57,7 @@ def stop(
     as_json: Json = False,
     data: Data = None,
 ) -> None:
-    """Stop a session: interrupts its turn, drops what waits, ends its process. It can go on later.
+    r"""Stop a session: interrupts its turn, drops what waits, ends its process. It can go on later.
 
     \b
     podium stop last

@@ -106,8 +106,8 @@ async def _show(stack: Stack, model: Model, console: Console, findings: Findings
         await _turn(client, Turn(name, made.turn_id), 0, view)
         await _end_process(client, name)
         _title(console, "The second turn: the CLI's process was ended; a new one resumes its session")
-        request = api.StartTurnRequest(request_id=request_id(), session=name, turn=turn_input(SECOND_PROMPT))
-        started = await client.call(client.sessions.StartTurn, request)
+        again = api.StartTurnRequest(request_id=request_id(), session=name, turn=turn_input(SECOND_PROMPT))
+        started = await client.call(client.sessions.StartTurn, again)
         await _turn(client, Turn(name, started.turn_id), started.revision - 1, view)
         await _tell(client, name, console)
         told = await client.call(client.sessions.GetSession, api.GetSessionRequest(name=name))
@@ -147,8 +147,8 @@ async def _tell(client: Client, name: str, console: Console) -> None:
     console.print(tables.usage(["model"], usage.rows))
     _title(console, f'SQL: podium sql "{QUERY}"')
     request = analytics_service_pb2.QueryRequest(sql=QUERY, at_least_position=position)
-    answer = await queries.query(client, request)
-    console.print(tables.rows(answer.table.column_names, zip(*answer.table.to_pydict().values(), strict=True)))
+    async with queries.answered(client, request) as (_, reader):
+        queries.show(reader, console)
 
 
 async def _callers(model: Model, console: Console) -> set[str]:

@@ -1,4 +1,4 @@
-"""Whether the demo kept its promises: told from the session's events, its row, the workspace and the endpoint. Pure but for one file."""
+"""Whether the demo kept its promises: told from the session's events, its row, its workspace and the endpoint."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field

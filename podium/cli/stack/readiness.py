@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -58,7 +59,8 @@ async def _listens(host: str, port: int) -> bool:
 async def _is_healthy(address: str) -> bool:
     channel = grpc.aio.insecure_channel(address)
     try:
-        check = health_pb2_grpc.HealthStub(channel).Check
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
+        check = stub.Check
         told = await check(health_pb2.HealthCheckRequest(), timeout=_ATTEMPT_S)
     except rpc.CallFailed:
         return False

@@ -1,4 +1,4 @@
-"""The settings each service is started with: from the data folder and the options to PODIUM_* names. Pure but for `host`."""
+"""The settings each service is started with: from the data folder and the options to PODIUM_* names."""
 
 import json
 import re

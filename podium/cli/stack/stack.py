@@ -54,6 +54,10 @@ class StackOptions:
     announced: bool = True
 
 
+def _ignore(*said: str) -> None:
+    """Take what nobody wants to hear."""
+
+
 class _PortTaken(Exception):
     """A port that was free a moment ago is not any more."""
 
@@ -66,8 +70,8 @@ class Stack:
         folder: DataFolder,
         options: StackOptions,
         *,
-        notice: Callable[[str], None] = lambda text: None,
-        on_line: Callable[[str, str], None] = lambda service, line: None,
+        notice: Callable[[str], None] = _ignore,
+        on_line: Callable[[str, str], None] = _ignore,
     ) -> None:
         """`notice` is told what happens, `on_line` each line (service, line) that a service says."""
         self.folder = folder
@@ -89,7 +93,7 @@ class Stack:
     @property
     def pids(self) -> dict[str, int]:
         """Return the processes that run, by service."""
-        running = {service.name: service.pid for service in (self._nats, *self._services.values())}
+        running = {"nats": self._nats.pid} | {name: service.pid for name, service in self._services.items()}
         return {name: pid for name, pid in running.items() if pid is not None}
 
     def last_words(self) -> dict[str, str]:
@@ -111,9 +115,10 @@ class Stack:
 
     async def watch(self) -> None:
         """Keep everything running until cancelled; raises CliError SERVICE_FAILED when that is no use."""
+        kept: list[supervision.Service] = [self._nats, *self._services.values()]
         try:
             async with asyncio.TaskGroup() as tasks:
-                for service in (self._nats, *self._services.values()):
+                for service in kept:
                     tasks.create_task(supervision.keep(service, self._notice), name=f"keep {service.name}")
         except* CliError as group:
             raise group.exceptions[0] from None
