@@ -225,6 +225,7 @@ class ClaudeDriver:
 
     async def _answer(self, asked: "Asked") -> approvals.Reply:
         running = self._running
+        # The client does not ask in this mode; one that could not be told of it yet still might.
         if running is None or self._client.mode == session_pb2.PERMISSION_MODE_DENY:
             return approvals.Reply(message="Nobody can be asked now, so this is not allowed.")
         return await asking.answer(running, self._outbox, asked, native_mode(self._client.mode))

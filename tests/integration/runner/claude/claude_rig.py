@@ -178,6 +178,11 @@ class Rig:
         finally:
             await driver.close()
 
+    @property
+    def transcript(self) -> Path:
+        folder = self.home / ".claude" / "projects" / re.sub("[^a-zA-Z0-9]", "-", str(self.workspace))
+        return folder / f"{self.session_id}.jsonl"
+
     def kill_client(self, number: signal.Signals) -> None:
         """Send a signal to the CLI itself, which runs below the launcher."""
         os.kill(self.client_pid(), number)
@@ -192,9 +197,8 @@ class Rig:
 
     async def until_written(self, words: str) -> None:
         """Wait until the transcript holds `words`."""
-        path = self.home / ".claude" / "projects" / re.sub("[^a-zA-Z0-9]", "-", str(self.workspace))
-        transcript = path / f"{self.session_id}.jsonl"
-        await eventually(lambda: transcript.exists() and words in transcript.read_text(), f"{words} in {transcript}")
+        path = self.transcript
+        await eventually(lambda: path.exists() and words in path.read_text(), f"{words} in {path}")
 
     async def until_gone(self, pid: int) -> None:
         await eventually(lambda: identify(pid) is None, f"the end of {pid}")

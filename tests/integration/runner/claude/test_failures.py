@@ -141,6 +141,19 @@ async def test_a_lost_session_fails_one_turn_and_the_next_starts_anew(rig: Rig) 
     assert [bound.provider_session_id for bound in outbox.all(event_pb2.ProviderBound)] == ["", rig.session_id]
 
 
+async def test_a_transcript_without_a_conversation_does_not_block_the_session(rig: Rig) -> None:
+    """An earlier start of ours got no further than to its name."""
+    rig.transcript.parent.mkdir(parents=True)
+    rig.transcript.write_text('{"type": "mode", "mode": "normal"}\n')
+    outbox = RecordingOutbox()
+    async with ScriptedModel(Script([Reply(text="new")])) as model, rig.driver(model, outbox) as driver:
+        ended = await driver.run_turn(turn())
+    assert ended.status == session_pb2.TURN_STATUS_COMPLETED
+    assert outbox.said == ["new"]
+    (bound,) = outbox.all(event_pb2.ProviderBound)
+    assert bound.provider_session_id not in ("", rig.session_id)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_killed_client_fails_the_turn_and_the_next_one_resumes(rig: Rig, number: signal.Signals) -> None:
     stalled = Reply(text=LONG, pace=Pace(piece_chars=4), ends=Stall(after_pieces=5))

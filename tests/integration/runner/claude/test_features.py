@@ -144,6 +144,20 @@ async def test_the_agents_question_is_answered_by_a_person(rig: Rig) -> None:
     assert '"Which?"="free"' in outbox.said[-1]
 
 
+async def test_nobody_is_asked_in_the_mode_that_never_asks(rig: Rig) -> None:
+    """Not even the questions of the agent: the client refuses them itself, and the driver would."""
+    asked = {"questions": [{"question": "Which?", "header": "Pick", "options": [], "multiSelect": False}]}
+    asked["questions"][0]["options"] = [{"label": name, "description": name} for name in "AB"]
+    outbox = RecordingOutbox(lambda _: ALLOW)
+    script = Script([Reply(tool=ToolCall("AskUserQuestion", asked)), Reply(text="done")])
+    deny = session_pb2.PERMISSION_MODE_DENY
+    async with ScriptedModel(script) as model, rig.driver(model, outbox, permission_mode=deny) as driver:
+        ended = await driver.run_turn(turn())
+    assert ended.status == COMPLETED
+    assert not outbox.questions
+    assert outbox.results[0].is_error
+
+
 async def test_a_plan_is_shown_and_approved(rig: Rig) -> None:
     outbox = RecordingOutbox(lambda _: ALLOW)
     script = Script([Reply(tool=ToolCall("ExitPlanMode", {"plan": "# do it"})), Reply(text="done")])

@@ -91,10 +91,15 @@ def test_records_in_any_order_never_raise(order: list[str]) -> None:
         (b'{"type": "system", "subtype": "brand_new"}', "unknown record 'system/brand_new'"),
         (b'{"type": "assistant", "message": {"content": [{"type": "hologram"}]}}', "unknown content block 'hologram'"),
         (b"[" * 100_000, "not JSON"),
+        (b'{"type": "rate_limit_event", "rate_limit_info": {"resetsAt": 1e300}}', "unexpected shape"),
+        (
+            b'{"type": "assistant", "message": {"id": "m", "content": [], "usage": {"input_tokens": 1e30}}}',
+            "unexpected shape",
+        ),
     ],
 )
 def test_what_is_not_understood_is_kept_with_its_reason(record: bytes, reason: str) -> None:
-    (draft,) = normaliser().feed(record, 0).drafts
+    draft = normaliser().feed(record, 0).drafts[-1]
     assert isinstance(draft.body, event_pb2.UnreadableRecord)
     assert reason in draft.body.reason
     assert draft.body.excerpt == record[:EXCERPT_BYTES_MAX].decode()
