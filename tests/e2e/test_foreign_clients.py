@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,12 +52,13 @@ class Client:
 
 @pytest.fixture(scope="module")
 def python_client(tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """The Python client with code generated from a copy of the .proto files, and no sight of the project."""
+    """The Python client with code generated, as README.md says, from a copy of the .proto files; no sight of Podium."""
     folder = copied("python", tmp_path_factory.mktemp("python"))
-    protos = sorted(path.relative_to(folder / "proto").as_posix() for path in (folder / "proto").rglob("*.proto"))
-    generate = ["-m", "grpc_tools.protoc", "-I", "proto", "--python_out=generated", "--grpc_python_out=generated"]
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    generate = next(line for line in lines if line.startswith("python -m grpc_tools.protoc "))
     (folder / "generated").mkdir()
-    subprocess.run([sys.executable, *generate, *protos], cwd=folder, check=True, timeout=60)
+    command = generate.replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(["sh", "-c", command], cwd=folder, check=True, timeout=60)
     # -S: no .pth file, which could lead to the project's own `podium`.
     environment = {"PYTHONPATH": os.pathsep.join([str(folder / "generated"), sysconfig.get_path("purelib")])}
     client = Client([sys.executable, "-S", "-P", str(folder / "examples/python/client.py")], environment)
