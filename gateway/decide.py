@@ -231,13 +231,17 @@ def _check_turn(now: s.Session, turn: api.TurnInput, catalog: Catalog | None) ->
 
 
 def _check_update(now: s.Session, command: api.UpdateSessionRequest, catalog: Catalog | None) -> None:
+    """Check what changes, and nothing else: a session can be renamed when no runner offers its model any more."""
+    changed = set(command.update_mask.paths)
     if catalog is None:
         return
-    after = s.Session(model=now.model, effort=now.effort, permission_mode=now.permission_mode)
-    for path in set(command.update_mask.paths) & {"model", "effort", "permission_mode"}:
+    after = s.Session(model=now.model, effort=now.effort)
+    for path in changed & {"model", "effort"}:
         setattr(after, path, getattr(command.session, path))
-    catalog.check_effort(now.provider, after.model, after.effort)
-    catalog.check_permission_mode(now.provider, after.permission_mode)
+    if changed & {"model", "effort"}:
+        catalog.check_effort(now.provider, after.model, after.effort)
+    if "permission_mode" in changed:
+        catalog.check_permission_mode(now.provider, command.session.permission_mode)
 
 
 def _differs(path: str, wanted: s.Session, now: s.Session) -> bool:

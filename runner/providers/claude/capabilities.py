@@ -31,7 +31,9 @@ CAPABILITIES: Final = provider_pb2.Capabilities(
     effort_per_turn=True,
     structured_output=True,
     images=False,
-    permission_modes=[session_pb2.PermissionMode.Name(mode) for mode in PERMISSION_MODES],
+    permission_modes=[
+        session_pb2.PermissionMode.Name(mode).removeprefix("PERMISSION_MODE_").lower() for mode in PERMISSION_MODES
+    ],
     fork=False,
     sub_agents=True,
 )
