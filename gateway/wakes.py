@@ -1,7 +1,7 @@
 """Wakes runners: tells the right host that a session has something to do, and makes sure none is forgotten.
 
-A wake carries no truth. It is sent when a command leaves work, when the runner that had the work is gone, when a runner
-appears, and every `sweep_interval_s` for all unfinished sessions that no living runner has.
+A wake carries no truth. It is sent when a command leaves work, when a runner that had a session has it no more or is
+gone, when a runner appears, and every `sweep_interval_s` for all unfinished sessions that no living runner has.
 """
 
 import asyncio
@@ -9,16 +9,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
+from gateway.expiry import overdue
 from gateway.placement import eligible, why_not
+from podium import names
+from podium.clock import Clock, SystemClock
 from podium.errors import PodiumError, Unavailable
-from podium.eventlog import Appeared, EventLog, Gone, RunnerDirectory, WakeQueue
-from podium.session import has_work
+from podium.eventlog import Appeared, Changed, EventLog, Gone, RunnerDirectory, WakeQueue, command
+from podium.session import has_work, id_of
 from podium.v1 import runner_pb2, session_pb2
 from podium.v1.session_pb2 import SessionState
 
 _log = structlog.get_logger()
 
 UNPLACED_MAX = 10_000
+RELEASED_MAX = 10_000
+"""Sessions that wait to be looked at after their runner let go of them; reading heartbeats waits for room."""
 
 Unfinished = Callable[[], Awaitable[list[session_pb2.Session]]]
 """Reads from the projection which sessions have a turn that runs or waits."""
@@ -35,8 +40,9 @@ class Living:
         self.catalogs: Sequence[runner_pb2.ModelCatalog] = ()
         """What runners have told of their models, now or before."""
         self.appeared = asyncio.Event()
-        self.lost: asyncio.Queue[runner_pb2.Runner] = asyncio.Queue()
-        """Runners that are gone, with what they last said."""
+        self.released: asyncio.Queue[str] = asyncio.Queue(RELEASED_MAX)
+        """Sessions that a runner does not name any more, or named when it was lost: ids."""
+        self._named: dict[str, frozenset[str]] = {}
 
     def all(self) -> list[runner_pb2.Runner]:
         """Return the living runners by id."""
@@ -44,6 +50,15 @@ class Living:
 
     def __contains__(self, runner_id: str) -> bool:
         return runner_id in self._runners
+
+    def has(self, runner_id: str, session_id: str) -> bool:
+        """Return whether a living runner says that it owns the session.
+
+        One that lives and does not name it has given it up without being able to say so on the log, or has attached
+        within its last beat: then a wake does no harm.
+        """
+        runner = self._runners.get(runner_id)
+        return runner is not None and session_id in runner.session_ids
 
     def is_missing(self, runner_id: str) -> bool:
         """Return whether a runner is not there, as far as this gateway has looked; nobody is missing before that."""
@@ -57,14 +72,25 @@ class Living:
             self._looked = True
             told = 0
             async for change in watch:
+                await self._note_released(change)
                 if isinstance(change, Gone):
-                    await self.lost.put(change.runner)
                     continue
                 if isinstance(change, Appeared):
                     self.appeared.set()
                 if isinstance(change, Appeared) or self._providers() != told:
                     told = self._providers()
                     await self._read_catalogs()
+
+    async def _note_released(self, change: Appeared | Changed | Gone) -> None:
+        """Queue the sessions that the runner named before and does not now."""
+        runner, is_gone = change.runner, isinstance(change, Gone)
+        before = self._named.pop(runner.id, frozenset()) | frozenset(runner.session_ids if is_gone else ())
+        if is_gone:
+            _log.info("runner gone", runner=runner.id, sessions=len(before))
+        else:
+            self._named[runner.id] = frozenset(runner.session_ids)
+        for session_id in sorted(before - self._named.get(runner.id, frozenset())):
+            await self.released.put(session_id)
 
     def _providers(self) -> int:
         return sum(len(runner.providers) for runner in self._runners.values())
@@ -80,9 +106,16 @@ class Waker:
     """Sends wakes."""
 
     def __init__(
-        self, log: EventLog, queue: WakeQueue, living: Living, unfinished: Unfinished, sweep_interval_s: float
+        self,
+        log: EventLog,
+        queue: WakeQueue,
+        living: Living,
+        unfinished: Unfinished,
+        sweep_interval_s: float,
+        clock: Clock | None = None,
     ) -> None:
         """Take where to send, who lives, and how to find what is unfinished."""
+        self._clock = clock or SystemClock()
         self._log = log
         self._queue = queue
         self._living = living
@@ -97,21 +130,18 @@ class Waker:
 
         A living owner hears of every fact by itself. Failing is no error: the sweep comes round.
         """
-        if has_work(state) and not (state.HasField("owner") and state.owner.runner in self._living):
+        if has_work(state) and not self._living.has(state.owner.runner, id_of(state)):
             await self._send(state.session)
 
     async def run(self) -> None:
-        """Wake for lost runners at once and for all unfinished sessions now and then, until cancelled."""
+        """Wake for released sessions at once and for all unfinished ones now and then, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._replace_lost())
+            tasks.create_task(self._wake_released())
             tasks.create_task(self._sweep())
 
-    async def _replace_lost(self) -> None:
+    async def _wake_released(self) -> None:
         while True:
-            runner = await self._living.lost.get()
-            _log.info("runner lost", runner=runner.id, sessions=len(runner.session_ids))
-            for session_id in runner.session_ids:
-                await self._wake_by_id(session_id)
+            await self._wake_by_id(await self._living.released.get())
 
     async def _wake_by_id(self, session_id: str) -> None:
         try:
@@ -124,13 +154,14 @@ class Waker:
 
     async def _sweep(self) -> None:
         while True:
+            # Before the look: who appears during it is not forgotten.
+            self._living.appeared.clear()
             try:
                 unplaced, self._unplaced = self._unplaced, {}
                 await self._wake_all(unplaced.values())
                 await self._wake_all(await self._unfinished())
             except PodiumError as error:
                 _log.info("sweep put off", reason=error.message)
-            self._living.appeared.clear()
             try:
                 async with asyncio.timeout(self._sweep_interval_s):
                     await self._living.appeared.wait()
@@ -138,12 +169,27 @@ class Waker:
                 continue
 
     async def _wake_all(self, sessions: Iterable[session_pb2.Session]) -> None:
-        for session in sessions:
-            if session.runner not in self._living:
+        for session in list(sessions):
+            session_id = names.session_id(session.name)
+            if session.waiting_on == session_pb2.WAITING_ON_APPROVAL and not session.runner:
+                await self._expire(session_id)
+            elif not self._living.has(session.runner, session_id):
                 await self._send(session)
 
+    async def _expire(self, session_id: str) -> None:
+        """End the questions whose deadline is over and whose turn has no process: no owner looks at the clock."""
+        try:
+            result = await command(
+                self._log, session_id, lambda state: overdue(state, self._clock.now_ns()), clock=self._clock
+            )
+        except PodiumError as error:
+            _log.warning("expiry put off", session=session_id, reason=error.message)
+            return
+        if result.events and result.tail.state is not None:
+            await self.wake(result.tail.state)
+
     async def _send(self, session: session_pb2.Session) -> None:
-        session_id = session.name.removeprefix("sessions/")
+        session_id = names.session_id(session.name)
         fitting = eligible(self._living.all(), session)
         if not fitting:
             if len(self._unplaced) < UNPLACED_MAX:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Self
 
 from podium.v1.runner_pb2 import Delta
 
 INTERVAL_S = 0.05
 PENDING_BYTES_MAX = 256 * 1024
+"""What comes above this before the next sending is dropped; the message brings it."""
 
 
 class DeltaStream:
@@ -30,15 +30,16 @@ class DeltaStream:
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
 
     def add(self, delta: Delta, turn_id: str) -> None:
         """Take the next piece; pieces that follow each other in one block become one."""
+        if self._pending_bytes + len(delta.text) > PENDING_BYTES_MAX:
+            return
         last = self._pending[-1] if self._pending else None
         if last is not None and _follows(last, delta):
             last.text += delta.text
-        elif self._pending_bytes < PENDING_BYTES_MAX:
+        else:
             taken = Delta()
             taken.CopyFrom(delta)
             taken.session_id, taken.turn_id = self._session_id, turn_id

@@ -9,6 +9,7 @@ from podium.eventlog import EventLog, SessionWriter
 from podium.names import derived_id
 from podium.v1 import event_pb2 as e
 from podium.v1 import session_pb2 as s
+from runner.patience import patiently
 from runner.providers.port import Answer, AnswerDeferred
 
 QUESTIONS_MAX = 64
@@ -19,25 +20,36 @@ class Questions:
     """The questions of one session's turns."""
 
     def __init__(
-        self, log: EventLog, writer: SessionWriter, clock: Clock, *, defer_after_s: float, can_defer: bool
+        self,
+        log: EventLog,
+        writer: SessionWriter,
+        clock: Clock,
+        *,
+        defer_after_s: float,
+        can_defer: bool,
+        drains: Callable[[], bool],
+        outage_s: float,
     ) -> None:
-        """`defer_after_s`: after so long without an answer the asking client is ended, where the provider can."""
+        """Take where to ask.
+
+        `defer_after_s`: after so long without an answer the asking client is ended, where the provider can.
+        `drains`: whether the runner shuts down: then all questions are deferred.
+        `outage_s`: how long the log may be away when an answer is read.
+        """
         self._log = log
         self._writer = writer
         self._clock = clock
         self._defer_after_s = defer_after_s
         self._can_defer = can_defer
         self._changed = asyncio.Condition()
-        self._drains = False
+        self._drains = drains
+        self._outage_s = outage_s
+        self._being_put: set[str] = set()
 
     async def state_changed(self) -> None:
         """Look at the state again: an answer may be in it."""
         async with self._changed:
             self._changed.notify_all()
-
-    def drain(self) -> None:
-        """Defer all that come, and at the next look at the state all that wait."""
-        self._drains = True
 
     async def ask(self, question: e.ApprovalRequested, turn_id: str) -> Answer:
         """Ask and return the answer; at the deadline that is `expired`.
@@ -47,15 +59,24 @@ class Questions:
         """
         approval_id = derived_id("approval", self._writer.session_id, turn_id, question.tool_use_id)
         known = self._open(approval_id)
-        if known is None and len(self._writer.state.approvals) >= QUESTIONS_MAX:
+        if known is None and not self._has_room(approval_id):
             return Answer(s.APPROVAL_OUTCOME_DENIED, message=f"a turn may ask {QUESTIONS_MAX} questions")
         # Asked again after a deferral: the log must know that the answer has found a process.
-        if known is None or known.deferred or not known.outcome:
-            await self._put(question, approval_id, turn_id, known)
+        if known is None or known.deferred:
+            self._being_put.add(approval_id)
+            try:
+                await self._put(question, approval_id, turn_id, known)
+            finally:
+                self._being_put.discard(approval_id)
         outcome = await self._settled(approval_id)
         if not outcome:
             await self._expire(approval_id, turn_id)
         return await self._answer(approval_id)
+
+    def _has_room(self, approval_id: str) -> bool:
+        """Return whether one more question may be asked; those on their way to the log count too."""
+        asked = {one.id for one in self._writer.state.approvals} | self._being_put
+        return approval_id in asked or len(asked) < QUESTIONS_MAX
 
     async def _put(
         self, question: e.ApprovalRequested, approval_id: str, turn_id: str, known: s.OpenApproval | None
@@ -83,7 +104,7 @@ class Questions:
                 return approval.outcome if approval is not None else s.APPROVAL_OUTCOME_TURN_ENDED
             waits = [float("inf")]
             if self._can_defer:
-                waits.append(0.0 if self._drains else started + defer_after_s - self._clock.monotonic())
+                waits.append(0.0 if self._drains() else started + defer_after_s - self._clock.monotonic())
             until_deadline_s = float("inf")
             if approval.HasField("deadline"):
                 until_deadline_s = (to_ns(approval.deadline) - self._clock.now_ns()) / NS
@@ -112,7 +133,8 @@ class Questions:
         approval = self._open(approval_id)
         if approval is None:
             return Answer(s.APPROVAL_OUTCOME_TURN_ENDED, message="the turn has ended")
-        stored = await self._log.message_after(self._writer.session_id, approval.resolved_after_position)
+        session_id, position = self._writer.session_id, approval.resolved_after_position
+        stored = await patiently(lambda: self._log.message_after(session_id, position), self._outage_s)
         for event in stored.events if stored is not None else ():
             resolved = event.approval_resolved
             if event.HasField("approval_resolved") and resolved.approval_id == approval_id:

@@ -15,26 +15,29 @@ from podium.eventlog import RunnerDirectory, Wake, WakeQueue, Watch, attach
 from podium.session import has_work
 from podium.tasks import background
 from podium.v1 import event_pb2 as e
-from podium.v1 import provider_pb2, runner_pb2
+from podium.v1 import runner_pb2
 from podium.v1 import session_pb2 as s
-from runner.providers.port import Provider
+from runner.offers import Offers
+from runner.providers.port import ProviderFailed
 from runner.session_host import SessionHost, Shared
 
 _log = structlog.get_logger()
 
-PROBE_DEADLINE_S = 20.0
-MODELS_DEADLINE_S = 60.0
-REPROBE_S = 300.0
 ABANDON_DEADLINE_S = 20.0
 WAKE_AGAIN_S = 1.0
+LEAVING_S = 0.2
+"""How soon a wake comes again for a session that this runner is just giving up."""
+EVICT_DEADLINE_S = 15.0
+"""For an evicted session to make room; a wake may be held for 30 s."""
+WORKSPACES_SHOWN_MAX = 1000
 
 
 class LeaveAlone(Exception):
     """There is nothing to take over, or somebody alive has it."""
 
 
-class OwnerNotGone(Exception):
-    """The owner does not show itself, but not for long enough: it may be there."""
+class NotNow(Exception):
+    """The owner does not show itself, but not for long enough: it may be there. Or another runner here must take it."""
 
 
 def new_runner_id(name: str) -> str:
@@ -51,19 +54,21 @@ class RunnerService:
         self._directory = directory
         self._queue = queue
         self._hosts: dict[str, SessionHost] = {}
+        self._hosting: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Event()
         self._draining = False
-        self._providers: list[provider_pb2.Provider] = []
+        self._offers = Offers(shared.runner_id, shared.providers.values(), directory, shared.clock)
         self._started_at = to_timestamp(shared.clock.now_ns())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain: running turns have `drain_s`, what is left then ends as lost."""
-        await self._probe()
+        await self._offers.probe()
         beating = self._directory.keep(self._snapshot)
-        async with self._directory.watch() as watch, background(beating, self._tell_of_models()) as tasks:
+        async with self._directory.watch() as watch, background(beating, self._offers.keep_telling()) as tasks:
             taking = tasks.create_task(self._take_wakes(watch, tasks))
             _log.info("ready", runner=self._shared.runner_id, pool=self._shared.settings.pool)
             await stop.wait()
+            self._draining = True
             taking.cancel()
             await self._drain()
         with suppress(PodiumError):
@@ -75,82 +80,124 @@ class RunnerService:
         while True:
             await self._wait_for_room()
             wake = await anext(wakes)
-            try:
-                await self._take(wake, watch, tasks)
-            except PodiumError as error:
-                _log.warning("wake put off", session=wake.session_id, reason=error.message)
-                await wake.nak(WAKE_AGAIN_S)
+            # Not cut off half-way by a drain: a session that was attached must get its host.
+            await asyncio.shield(tasks.create_task(self._take(wake, watch, tasks), name=f"wake {wake.session_id}"))
 
     async def _take(self, wake: Wake, watch: Watch, tasks: asyncio.TaskGroup) -> None:
         host = self._hosts.get(wake.session_id)
+        if host is not None and host.leaving:
+            await wake.nak(LEAVING_S)
+            return
         if host is not None:
             host.look()
             await wake.ack()
             return
         try:
+            await self._make_room()
             result = await attach(
                 self._shared.log, wake.session_id, lambda state: self._claim(state, watch), clock=self._shared.clock
             )
         except LeaveAlone:
             await wake.ack()
-            return
-        except OwnerNotGone:
+        except NotNow:
             await wake.nak(WAKE_AGAIN_S)
-            return
-        host = SessionHost(self._shared, wake.session_id, result.tail)
-        self._hosts[wake.session_id] = host
-        tasks.create_task(self._host(host), name=f"session {wake.session_id}")
-        await wake.ack()
+        except PodiumError as error:
+            _log.warning("wake put off", session=wake.session_id, reason=error.message)
+            await wake.nak(WAKE_AGAIN_S)
+        else:
+            self._host(SessionHost(self._shared, wake.session_id, result.tail, self._room.set), tasks)
+            await wake.ack()
 
     def _claim(self, state: s.SessionState | None, watch: Watch) -> e.RunnerAttached:
-        """Return the fact that takes the session; raises LeaveAlone."""
+        """Return the fact that takes the session; raises LeaveAlone and NotNow."""
         settings, runner_id = self._shared.settings, self._shared.runner_id
         if state is None or not has_work(state) or state.session.host not in ("", settings.host):
             raise LeaveAlone
+        if self._draining or not self._fits(state.session):
+            raise NotNow
         reason = e.ATTACH_REASON_CLAIMED
         if state.HasField("owner") and state.owner.runner != runner_id:
             if not watch.is_gone(state.owner.runner):
                 if state.owner.runner in watch.living:
                     raise LeaveAlone
-                raise OwnerNotGone
+                raise NotNow
             reason = e.ATTACH_REASON_TAKEN_OVER
         return e.RunnerAttached(runner=runner_id, host=settings.host, epoch=state.epoch + 1, reason=reason)
 
-    async def _host(self, host: SessionHost) -> None:
+    def _fits(self, session: s.Session) -> bool:
+        """Return whether the session may run here: the runners of a host share its wakes, and may differ."""
+        labels = self._shared.settings.runner_labels
+        has_labels = all(labels.get(key) == value for key, value in session.runner_labels.items())
+        return has_labels and session.provider in self._shared.providers and session.pool == self._shared.settings.pool
+
+    def _host(self, host: SessionHost, tasks: asyncio.TaskGroup) -> None:
+        self._hosts[host.session_id] = host
+        self._hosting[host.session_id] = tasks.create_task(self._hosted(host), name=f"session {host.session_id}")
+        if self._draining:
+            host.drain()
+        # If this process dies now, its last heartbeat must have named the session.
+        self._directory.beat_soon()
+
+    async def _hosted(self, host: SessionHost) -> None:
         log = _log.bind(session=host.session_id, epoch=host.epoch)
         log.info("attached")
         try:
             await host.run()
         except PodiumError as error:
             log.error("session given up", reason=error.message)  # noqa: TRY400 - the reason says it all
+        except Exception:
+            # One broken session must not end all others.
+            log.exception("session given up: a fault")
         finally:
-            self._hosts.pop(host.session_id, None)
+            del self._hosts[host.session_id], self._hosting[host.session_id]
             self._room.set()
             self._directory.beat_soon()
         log.info("detached")
 
     async def _wait_for_room(self) -> None:
-        """Return when a slot is free and one more session may be owned; evicts the session that is idle longest."""
-        while self._shared.slots.locked() or len(self._hosts) >= self._shared.settings.sessions_max:
-            idle = [host for host in self._hosts.values() if not host.busy and not host.evicted]
-            if len(self._hosts) >= self._shared.settings.sessions_max and idle:
-                min(idle, key=lambda host: host.idle_since).evict()
-            self._room.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WAKE_AGAIN_S):
-                    await self._room.wait()
+        """Return when a slot is free, and one more session may be owned or an idle one evicted for it."""
+        while self._shared.slots.locked() or (self._is_full and not self._idle()):
+            await self._room_changes(WAKE_AGAIN_S)
+
+    async def _make_room(self) -> None:
+        """Evict the session that is idle longest when no more may be owned. Raises NotNow when none goes in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EVICT_DEADLINE_S):
+                while self._is_full and (idle := self._idle()):
+                    min(idle, key=lambda host: host.idle_since).evict()
+                    await self._room_changes(WAKE_AGAIN_S)
+        if self._is_full:
+            raise NotNow
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._hosts) >= self._shared.settings.sessions_max
+
+    def _idle(self) -> list[SessionHost]:
+        return [host for host in self._hosts.values() if not host.busy]
+
+    async def _room_changes(self, seconds: float) -> None:
+        """Return when a session ended or a turn did, at the latest after so many seconds."""
+        self._room.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
 
     async def _drain(self) -> None:
-        self._draining = True
         self._directory.beat_soon()
         _log.info("draining", sessions=len(self._hosts))
         for host in list(self._hosts.values()):
             host.drain()
-        if not await self._hosts_gone(self._shared.settings.drain_s):
-            for host in list(self._hosts.values()):
-                host.abandon()
-            if not await self._hosts_gone(ABANDON_DEADLINE_S):
-                _log.error("sessions did not end in time", sessions=sorted(self._hosts))
+        if await self._hosts_gone(self._shared.settings.drain_s):
+            return
+        for host in list(self._hosts.values()):
+            host.abandon()
+        if await self._hosts_gone(ABANDON_DEADLINE_S):
+            return
+        # The log is away: what it was not told it will know by our absence.
+        _log.error("sessions did not end in time", sessions=sorted(self._hosts))
+        for hosting in list(self._hosting.values()):
+            hosting.cancel()
 
     async def _hosts_gone(self, seconds: float) -> bool:
         try:
@@ -177,50 +224,17 @@ class RunnerService:
             busy=sum(host.busy for host in self._hosts.values()),
             sessions=len(self._hosts),
             draining=self._draining,
-            providers=self._providers,
-            workspaces=shared.workspaces.names()[:1000],
+            providers=self._offers.found,
+            workspaces=self._workspaces(),
             load=os.getloadavg()[0] / (os.cpu_count() or 1),
             memory_bytes=psutil.Process().memory_info().rss,
             unacknowledged_bytes=shared.budget.used,
             session_ids=sorted(self._hosts),
         )
 
-    async def _probe(self) -> None:
-        """Ask every provider whether its client is there."""
-        found = await asyncio.gather(*(self._probed(provider) for provider in self._shared.providers.values()))
-        self._providers = [provider for provider in found if provider is not None]
-
-    async def _probed(self, provider: Provider) -> provider_pb2.Provider | None:
+    def _workspaces(self) -> list[str]:
         try:
-            async with asyncio.timeout(PROBE_DEADLINE_S):
-                probed = await provider.probe()
-        except TimeoutError:
-            _log.warning("provider did not answer its probe", provider=provider.name)
-            return None
-        probed.runner = self._shared.runner_id
-        probed.vendor = provider.vendor
-        return probed
-
-    async def _tell_of_models(self) -> None:
-        """Keep the catalogs of the providers' models fresh."""
-        while True:
-            for provider in self._shared.providers.values():
-                await self._tell_of(provider)
-            self._directory.beat_soon()
-            await asyncio.sleep(REPROBE_S)
-            await self._probe()
-
-    async def _tell_of(self, provider: Provider) -> None:
-        try:
-            async with asyncio.timeout(MODELS_DEADLINE_S):
-                models = await provider.models()
-            if models:
-                catalog = runner_pb2.ModelCatalog(
-                    provider=provider.name,
-                    models=models,
-                    source="client",
-                    read_at=to_timestamp(self._shared.clock.now_ns()),
-                )
-                await self._directory.put_catalog(self._shared.runner_id, catalog)
-        except (TimeoutError, PodiumError) as error:
-            _log.warning("models not read", provider=provider.name, reason=str(error))
+            return self._shared.workspaces.names()[:WORKSPACES_SHOWN_MAX]
+        except ProviderFailed as failed:
+            _log.error("workspaces not read", reason=failed.problem.message)
+            return []

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from podium.clock import Clock
-from podium.drafts import Draft
+from podium.drafts import Draft, kind_of
 from podium.errors import Fenced, PodiumError
 from podium.eventlog import EventLog, NativeLog, SessionWriter, Tail, UnacknowledgedBudget
 from podium.eventlog.content import LongContent
@@ -31,6 +31,11 @@ from runner.turns import TurnRun
 from runner.workspaces import Workspaces
 
 _log = structlog.get_logger()
+
+OPEN_DEADLINE_S = 120.0
+"""For a client to be there; none of those known takes a tenth of it."""
+TASKS_END_S = 10.0
+"""For the tasks of a session to end once they are cancelled."""
 
 _DETACH_REASONS = {
     Step.DETACH_DEFERRED: e.DETACH_REASON_DEFERRED,
@@ -65,8 +70,10 @@ class Shared:
 class SessionHost:
     """Owns one session under one epoch. `run` returns when it is owned no more."""
 
-    def __init__(self, shared: Shared, session_id: str, tail: Tail) -> None:
-        """Take over at `tail`, the result of the attach."""
+    def __init__(
+        self, shared: Shared, session_id: str, tail: Tail, on_turn_over: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take over at `tail`, the result of the attach; `on_turn_over` is called when a turn's slot is free."""
         if tail.state is None:
             raise ValueError("an owner attaches to a session that is there")
         self._shared = shared
@@ -74,15 +81,21 @@ class SessionHost:
         self.epoch = tail.state.epoch
         self._tail = tail
         self._changed = asyncio.Event()
+        self._on_turn_over = on_turn_over
         self._turn: asyncio.Task[None] | None = None
+        self._run: TurnRun | None = None
         self._interrupting: asyncio.Task[None] | None = None
         self._first_heard_ns = 0
         self._driver: Driver | None = None
+        self._half_open = False
+        self._closing = asyncio.Lock()
         self._driver_mode: s.PermissionMode.ValueType = s.PERMISSION_MODE_UNSPECIFIED
         self.draining = False
         self.idle_since = shared.clock.monotonic()
         """Monotonic seconds since which no turn runs; infinite while one does."""
         self.evicted = False
+        self.leaving = False
+        """Whether it may have given the session up already: it does not act on what comes now."""
         self._writer: SessionWriter
         self._questions: Questions
         self._deltas: DeltaStream
@@ -100,7 +113,6 @@ class SessionHost:
     def drain(self) -> None:
         """Take no further turn, defer questions, detach when the running turn is over."""
         self.draining = True
-        self._questions.drain()
         self.look()
 
     def abandon(self) -> None:
@@ -139,6 +151,8 @@ class SessionHost:
                 shared.clock,
                 defer_after_s=shared.settings.defer_after_s,
                 can_defer=provider is not None and provider.capabilities.deferred_approvals,
+                drains=lambda: self.draining,
+                outage_s=shared.settings.outage_s,
             )
             await self._until_over()
 
@@ -155,13 +169,20 @@ class SessionHost:
         except Fenced as fenced:
             _log.info("fenced", session=self.session_id, epoch=self.epoch, by=fenced.epoch)
         finally:
-            tasks: tuple[asyncio.Task[None] | asyncio.Future[None] | None, ...]
-            tasks = (serving, ended, self._turn, self._interrupting)
-            for task in tasks:
-                if task is not None:
-                    task.cancel()
-                    with suppress(asyncio.CancelledError, PodiumError):
-                        await task
+            self.leaving = True
+            await self._end(serving, ended, self._turn, self._interrupting)
+
+    async def _end(self, *tasks: asyncio.Future[None] | None) -> None:
+        """Cancel the tasks and wait until they have ended; their errors were told, or no longer matter."""
+        left = {task for task in tasks if task is not None}
+        for task in left:
+            task.cancel()
+        ended, stuck = await asyncio.wait(left, timeout=TASKS_END_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()
+        if stuck:
+            _log.error("tasks of a session did not end", session=self.session_id, tasks=len(stuck))
 
     async def _serve(self) -> None:
         await self._end_what_was_left()
@@ -171,6 +192,7 @@ class SessionHost:
             step = next_step(
                 self._writer.state,
                 running=self._turn is not None,
+                waiting=self._turn_id if self._run is not None and self._run.waits else "",
                 interrupted=self._interrupting is not None,
                 draining=self.draining,
                 idle=self._is_idle(),
@@ -188,6 +210,8 @@ class SessionHost:
         match step:
             case Step.INTERRUPT:
                 self._begin_interrupt()
+            case Step.GIVE_UP:
+                await self._end(self._turn)
             case Step.END_INTERRUPTED:
                 reason = state.turn.interrupt_reason
                 await self.end_turn(state.turn.id, e.TurnEnded(status=s.TURN_STATUS_INTERRUPTED, reason=reason))
@@ -203,33 +227,37 @@ class SessionHost:
     def _begin(self, turn_id: str, after_position: int, *, resumes: bool) -> None:
         self._interrupting, self._first_heard_ns = None, 0
         self._turn_id = turn_id
-        self.idle_since = float("inf")
-        run = TurnRun(self, turn_id, after_position, resumes=resumes)
-        self._turn = asyncio.create_task(run.run(), name=f"turn {turn_id}")
+        self.idle_since, self.evicted = float("inf"), False
+        self._run = TurnRun(self, turn_id, after_position, resumes=resumes)
+        self._turn = asyncio.create_task(self._run.run(), name=f"turn {turn_id}")
         self._turn.add_done_callback(self._turn_is_over)
 
     def _turn_is_over(self, task: asyncio.Task[None]) -> None:
-        self._turn, self._turn_id = None, ""
+        self._turn, self._run, self._turn_id = None, None, ""
         self.idle_since = self._shared.clock.monotonic()
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), PodiumError):
             _log.error("a turn broke its host", session=self.session_id, exc_info=task.exception())
         self._changed.set()
+        self._on_turn_over()
 
     def _begin_interrupt(self) -> None:
-        self._interrupting = asyncio.create_task(self._interrupt(), name=f"interrupt of {self._turn_id}")
+        if self._interrupting is None and self._turn is not None and self._run is not None:
+            interrupting = self._interrupt(self._turn, self._run)
+            self._interrupting = asyncio.create_task(interrupting, name=f"interrupt of {self._turn_id}")
 
-    async def _interrupt(self) -> None:
+    async def _interrupt(self, turn: asyncio.Task[None], run: TurnRun) -> None:
         """Ask the client to stop; end it when it does not obey in time."""
-        if self._driver is not None:
-            with suppress(Exception):
-                await self._driver.interrupt()
-        turn = self._turn
-        if turn is None:
-            return
-        await asyncio.wait({turn}, timeout=self._shared.settings.interrupt_grace_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._shared.settings.interrupt_grace_s):
+                if self._driver is not None:
+                    try:
+                        await self._driver.interrupt()
+                    except Exception as error:  # noqa: BLE001 - whatever it was: the grace runs
+                        _log.warning("a client could not be interrupted", session=self.session_id, exc_info=error)
+                await asyncio.wait({turn})
         if not turn.done():
             _log.warning("client ended: it did not obey an interrupt", session=self.session_id)
-            await self._close_driver()
+            run.cut_off()
 
     async def _wait(self) -> None:
         timeout = None
@@ -246,11 +274,12 @@ class SessionHost:
         """Give the session up, unless something came in between; return whether it is given up."""
         # The client ends first: whoever attaches next must find the folder free.
         await self._close_driver()
-        self.evicted = False
+        self.evicted, self.leaving = False, True
         detached = e.RunnerDetached(runner=self._shared.runner_id, epoch=self.epoch, reason=_DETACH_REASONS[step])
         await self._writer.write([Draft(detached)], only_if=lambda state: may_detach(state, step))
         await self._writer.flush()
-        return not self._writer.state.HasField("owner")
+        self.leaving = not self._writer.state.HasField("owner")
+        return self.leaving
 
     async def _end_what_was_left(self) -> None:
         """End every process an earlier owner left for this session, and fence its folder."""
@@ -337,24 +366,49 @@ class SessionHost:
             permission_mode=session.permission_mode,
             system_prompt_addition=session.system_prompt_addition,
         )
-        return await provider.open(spec, self)
+        self._half_open = True
+        patience = asyncio.timeout(OPEN_DEADLINE_S)
+        try:
+            async with patience:
+                driver = await provider.open(spec, self)
+        except TimeoutError as error:
+            if not patience.expired():
+                raise
+            raise ProviderFailed("RUNNER_FAULT", f"the client was not there after {OPEN_DEADLINE_S:.0f} s") from error
+        self._half_open = False
+        return driver
 
     async def drop_driver(self) -> None:
         """End the client: the next turn starts a new one."""
         await self._close_driver()
 
     async def _close_driver(self) -> None:
-        driver, self._driver = self._driver, None
-        if driver is None or await close_bounded(driver):
-            return
+        """End the client, if there is one, and whatever one left that did not come up; bounded, may be repeated."""
+        async with self._closing:
+            if self._driver is None and not self._half_open:
+                return
+            if self._driver is None or not await self._closes(self._driver):
+                folder = self._shared.folder(self.session_id)
+                await asyncio.to_thread(processes.end_previous_process, folder, self.session_id, epoch=self.epoch)
+            # Not before it has ended: if this is cancelled, whoever comes next ends it.
+            self._driver, self._half_open = None, False
+
+    async def _closes(self, driver: Driver) -> bool:
+        try:
+            if await close_bounded(driver):
+                return True
+        except Exception as error:  # noqa: BLE001 - whatever it was: the launcher ends the client
+            _log.error("a driver broke while it was closed", session=self.session_id, exc_info=error)
+            return False
         _log.warning("client did not end in time", session=self.session_id)
-        folder = self._shared.folder(self.session_id)
-        await asyncio.to_thread(processes.end_previous_process, folder, self.session_id, epoch=self.epoch)
+        return False
 
     # The outbox: what a driver can tell its session.
 
     async def emit(self, drafts: Sequence[Draft]) -> None:
         """Put facts on the log, in order; waits when the log is slower than the client."""
+        for draft in drafts:
+            kind_of(draft.body)  # What is no fact must not reach the writer, which it would end.
         if any(isinstance(draft.body, e.Message) for draft in drafts):
             self._deltas.forget()
             self._first_heard_ns = self._first_heard_ns or self._shared.clock.now_ns()

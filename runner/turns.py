@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,13 +14,16 @@ from podium.eventlog import BlobError
 from podium.session import pending_approvals
 from podium.v1 import event_pb2 as e
 from podium.v1 import session_pb2 as s
+from runner.patience import patiently
 from runner.providers.port import ProviderFailed, TurnOutcome, TurnSpec
+from runner.steps import may_start
 
 if TYPE_CHECKING:
     from runner.session_host import SessionHost
 
 _log = structlog.get_logger()
 _MS = 1_000_000
+_ENDS = (s.TURN_STATUS_COMPLETED, s.TURN_STATUS_FAILED, s.TURN_STATUS_INTERRUPTED, s.TURN_STATUS_LOST)
 
 
 class TurnRun:
@@ -31,12 +35,21 @@ class TurnRun:
         self._turn_id = turn_id
         self._after_position = after_position
         self._resumes = resumes
+        self._patience: asyncio.Timeout | None = None
+        self.waits = True
+        """Whether it still waits for a slot."""
+
+    def cut_off(self) -> None:
+        """End the client's part in the turn, as interrupted: the client did not obey in time."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Run the turn when there is a slot. Raises PodiumError when nothing can be written any more."""
         async with self._host.shared.slots:
+            self.waits = False
             try:
-                request = await self._request()
+                request = await patiently(self._request, self._host.shared.settings.outage_s)
             except (BlobError, LookupError) as error:
                 request = None
                 _log.error("a prompt is gone", session=self._host.session_id, reason=str(error))
@@ -75,8 +88,7 @@ class TurnRun:
         return True
 
     def _may_start(self, state: s.SessionState) -> bool:
-        queued = bool(state.queue) and state.queue[0].id == self._turn_id
-        return queued and not state.HasField("turn") and not state.stop_requested and not self._host.draining
+        return may_start(state, self._turn_id, draining=self._host.draining)
 
     def _spec(self, request: e.TurnRequested) -> TurnSpec:
         session = self._host.state.session
@@ -91,25 +103,34 @@ class TurnRun:
 
     async def _outcome(self, spec: TurnSpec) -> TurnOutcome:
         """Return how the turn ended; whatever the client does is an outcome."""
-        host = self._host
+        host, was_cut_off = self._host, False
         try:
-            # Asked twice: somebody may stop the turn before its client is there, and while it starts.
-            outcome = self._stopped() or await self._said(spec)
+            async with asyncio.timeout(None) as self._patience:
+                outcome = _checked(await self._said(spec), host.state)
         except ProviderFailed as failed:
             outcome = TurnOutcome(s.TURN_STATUS_FAILED, failed.problem.message, failed.problem)
         except PodiumError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a driver does wrong ends the turn, not the session
-            _log.error("a driver broke", session=host.session_id, turn=self._turn_id, exc_info=error)
-            outcome = _failed("RUNNER_FAULT", f"the provider's driver broke: {type(error).__name__}: {error}")
-        if outcome.status in (s.TURN_STATUS_FAILED, s.TURN_STATUS_LOST) or outcome.deferred:
-            # What state a failed client is in nobody knows; a deferred one has ended.
+            was_cut_off = self._patience is not None and self._patience.expired()
+            if was_cut_off:
+                outcome = TurnOutcome(s.TURN_STATUS_INTERRUPTED, host.state.turn.interrupt_reason)
+            else:
+                _log.error("a driver broke", session=host.session_id, turn=self._turn_id, exc_info=error)
+                outcome = _failed("RUNNER_FAULT", f"the provider's driver broke: {type(error).__name__}: {error}")
+        finally:
+            self._patience = None
+        if was_cut_off or outcome.deferred or outcome.status in (s.TURN_STATUS_FAILED, s.TURN_STATUS_LOST):
+            # What state such a client is in nobody knows; a deferred one has ended.
             await host.drop_driver()
         if outcome.status == s.TURN_STATUS_FAILED:
             return self._stopped() or outcome
         return outcome
 
     async def _said(self, spec: TurnSpec) -> TurnOutcome:
+        # Asked twice: somebody may stop the turn before its client is there, and while it starts.
+        if stopped := self._stopped():
+            return stopped
         driver = await self._host.driver()
         return self._stopped() or await driver.run_turn(spec)
 
@@ -123,9 +144,8 @@ class TurnRun:
     async def _deferred(self) -> None:
         """Mark the turn's questions: their answers resume it, those that came meanwhile too."""
         host = self._host
-        for approval in host.state.approvals:
-            deferred = e.ApprovalDeferred(approval_id=approval.id)
-            await host.write([Draft(deferred, turn_id=self._turn_id)])
+        asked = [e.ApprovalDeferred(approval_id=approval.id) for approval in host.state.approvals]
+        await host.write([Draft(deferred, turn_id=self._turn_id) for deferred in asked])
         state = await host.flush()
         _log.info("turn deferred", session=host.session_id, questions=len(pending_approvals(state)))
 
@@ -144,6 +164,17 @@ class TurnRun:
             first_token_ms=host.first_token_ms(to_ns(turn.started_at)),
         )
         await host.end_turn(self._turn_id, ended)
+
+
+def _checked(outcome: TurnOutcome, state: s.SessionState) -> TurnOutcome:
+    """Return the outcome; raises TypeError or ValueError for one that a driver must not return."""
+    if not isinstance(outcome, TurnOutcome):
+        raise TypeError(f"run_turn returned {outcome!r}, expected a TurnOutcome")
+    if outcome.deferred and not state.approvals:
+        raise ValueError("a turn was deferred without a question to wait for")
+    if not outcome.deferred and outcome.status not in _ENDS:
+        raise ValueError(f"a turn cannot end with status {outcome.status}")
+    return outcome
 
 
 def _failed(code: str, message: str) -> TurnOutcome:

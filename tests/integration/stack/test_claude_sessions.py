@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ SCRIPT = Script(
 
 
 @asynccontextmanager
-async def stack(folder: Path, **given: object) -> AsyncIterator[tuple[Gateway, ScriptedModel, EventLog]]:
+async def stack(folder: Path, **given: Any) -> AsyncIterator[tuple[Gateway, ScriptedModel, EventLog]]:
     async with (
         gateways.log_server(folder) as settings,
         gateways.gateway(settings, folder / "gateway") as gateway,
