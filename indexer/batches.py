@@ -43,6 +43,11 @@ class Batches:
         """When the log stored the oldest append that waits here, nanoseconds since 1970; None = none waits."""
         return self._waiting[0].stored_at_ns if self._waiting else None
 
+    @property
+    def enough(self) -> bool:
+        """Return whether the next batch is there already, so that asking for it waits for nothing."""
+        return self._events >= EVENTS_ENOUGH
+
     def __aiter__(self) -> AsyncIterator[list[StoredAppend]]:
         return self
 
@@ -51,7 +56,7 @@ class Batches:
         while not self._waiting:
             await self._take(None)
         due = asyncio.get_running_loop().time() + self._linger_s
-        while self._events < EVENTS_ENOUGH and not self._wanted.is_set():
+        while not self.enough and not self._wanted.is_set():
             if not await self._take(due):
                 break
         self._wanted.clear()

@@ -1,7 +1,7 @@
 """Puts the full text back into messages whose blocks were too long for the log, so that SQL sees all of it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,11 +49,12 @@ class FullText:
         self._slots = asyncio.Semaphore(_FETCHES)
         self.missing = 0
 
-    async def completed(self, appends: Sequence[StoredAppend]) -> list[Append]:
-        """Return the appends with the full text in their messages. Raises Unavailable."""
+    async def completed(self, appends: Sequence[StoredAppend], shortened: Collection[int]) -> list[Append]:
+        """Return the appends, those at the positions `shortened` with their full text. Raises Unavailable."""
+        wanting = [append for append in appends if append.position in shortened]
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._completed(append)) for append in appends if needs_text(append)]
+                running = [tasks.create_task(self._completed(append)) for append in wanting]
         except* Unavailable as group:
             raise log_unavailable("reading blobs", group.exceptions[0]) from group
         whole = {task.result().position: task.result() for task in running}
@@ -95,23 +96,22 @@ class FullText:
         _log.error("full text is missing", what=what, error=str(error))
 
 
-def needs_text(append: StoredAppend) -> bool:
-    """Return whether text must be put back into any of the append's messages."""
-    return any(_moved(event) for event in append.events)
-
-
-def portions(appends: Sequence[StoredAppend]) -> list[list[StoredAppend]]:
+def portions(appends: Sequence[StoredAppend], shortened: Collection[int]) -> list[list[StoredAppend]]:
     """Return the appends in runs whose full text fits into memory together: TEXT_BYTES_MAX, or one append alone."""
     runs: list[list[StoredAppend]] = [[]]
     size = 0
     for append in appends:
-        added = sum(blob.size_bytes for event in append.events for blob in _moved(event))
+        added = _text_bytes(append) if append.position in shortened else 0
         if size + added > TEXT_BYTES_MAX and runs[-1]:
             runs.append([])
             size = 0
         runs[-1].append(append)
         size += added
     return runs
+
+
+def _text_bytes(append: StoredAppend) -> int:
+    return sum(blob.size_bytes for event in append.events for blob in _moved(event))
 
 
 def within(limit: int, blobs: Sequence[Blob]) -> list[Blob]:

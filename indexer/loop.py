@@ -13,7 +13,7 @@ from indexer.batches import Batches, Feed
 from indexer.full_text import FullText, portions
 from indexer.progress import Progress
 from indexer.projection.carry import Carry
-from indexer.projection.project import Projected, RevisionGap, UnknownEvent, project
+from indexer.projection.project import Append, Projected, RevisionGap, UnknownEvent, project
 from indexer.store import Store, StoreFailed
 from podium.errors import Unavailable
 from podium.eventlog import AppendMalformed, StoredAppend
@@ -58,6 +58,8 @@ class Projector:
         self._log, self._full_text, self._store, self._progress = log, full_text, store, progress
         self._erased = frozenset(erased)
         self._carries: dict[str, Carry] = {}
+        self._position = store.position
+        self._writing: asyncio.Future[None] | None = None
         self._in_hand_ns: int | None = None
         self._batches: Batches | None = None
         self._failures = 0
@@ -105,6 +107,7 @@ class Projector:
         """Read the log behind what is committed, without end."""
         self._carries.clear()
         self._in_hand_ns = None
+        self._position = self._store.position
         await self._check_origin()
         async with self._log.feed(after_position=self._store.position) as feed:
             self._batches = Batches(feed, self._progress.wanted)
@@ -113,21 +116,52 @@ class Projector:
             try:
                 async for appends in self._batches:
                     self._in_hand_ns = appends[0].stored_at_ns
-                    for portion in await asyncio.to_thread(portions, appends):
-                        await self._store_appends(portion)
-                    self._in_hand_ns = None
+                    await self._take(appends)
+                    if not self._batches.enough:
+                        # Only then: with more at hand the next batch is projected while this one is written.
+                        await self._written()
+                        self._in_hand_ns = None
             finally:
                 await self._batches.close()
                 self._batches = None
+                await self._settle()
 
-    async def _store_appends(self, stored: Sequence[StoredAppend]) -> None:
-        appends = await self._full_text.completed(stored)
+    async def _take(self, appends: Sequence[StoredAppend]) -> None:
+        """Project the appends, and begin to store them when the batch before is stored."""
+        projected = await self._projected(appends)
+        shortened = projected.rows.shortened
+        if not shortened:
+            await self._write(projected)
+            return
+        # Rare, so looked for by projecting: to ask every block beforehand costs a third of the projection.
+        for portion in portions(appends, shortened):
+            await self._write(await self._projected(await self._full_text.completed(portion, shortened)))
+
+    async def _projected(self, appends: Sequence[Append]) -> Projected:
         known = await self._known({append.session_id for append in appends})
-        projected = await asyncio.to_thread(
-            project, appends, known, after=self._store.position, erased=self._erased
-        )  # fmt: skip
-        await self._store.commit(projected)
+        return await asyncio.to_thread(project, appends, known, after=self._position, erased=self._erased)
+
+    async def _write(self, projected: Projected) -> None:
         self._remember(projected)
+        await self._written()
+        self._writing = asyncio.ensure_future(self._commit(projected))
+
+    async def _written(self) -> None:
+        """Wait until what was given to the store is committed. Raises StoreFailed."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def _settle(self) -> None:
+        """Wait until the store is at rest, whatever came of it: what it lacks is read again."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await asyncio.wait({writing})
+            if not writing.cancelled() and (error := writing.exception()) is not None:
+                _log.warning("rows were not stored", problem=str(error))
+
+    async def _commit(self, projected: Projected) -> None:
+        await self._store.commit(projected)
         self._failures = 0
         self._progress.advance(projected.position)
 
@@ -137,6 +171,7 @@ class Projector:
         return found | {name: self._carries[name] for name in session_ids & self._carries.keys()}
 
     def _remember(self, projected: Projected) -> None:
+        self._position = projected.position
         for name, carry in projected.carries.items():
             self._carries.pop(name, None)
             self._carries[name] = carry

@@ -77,7 +77,6 @@ class Store:
     async def commit(self, projected: Projected) -> None:
         """Store the rows and their position, all or nothing. Raises StoreFailed."""
         await self._write("storing rows", lambda: self._commit(projected))
-        self.position = projected.position
 
     async def carries(self, session_ids: Collection[str]) -> dict[str, Carry]:
         """Return what is remembered of those of the sessions that are in the store. Raises StoreFailed."""
@@ -170,6 +169,8 @@ class Store:
                 self._insert(table, batch)
             self._connection.execute("UPDATE core.meta SET position = ?", [projected.position])
             self._connection.execute("COMMIT")
+            # Here and not in the caller, who may be cancelled while this goes on.
+            self.position = projected.position
         except duckdb.Error:
             with contextlib.suppress(duckdb.Error):  # A failed COMMIT has rolled back already.
                 self._connection.execute("ROLLBACK")

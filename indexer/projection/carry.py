@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from podium.v1 import event_pb2
-from podium.v1.event_pb2 import Event
+from podium.v1.event_pb2 import Usage
 from podium.v1.session_pb2 import TokenTotals
 
 
@@ -25,11 +25,11 @@ class Carry:
         """Return a carry that can be advanced while this one stays."""
         return replace(self, tokens=_copied(self.tokens))
 
-    def begin_turn(self, turn_id: str) -> None:
+    def begin_turn(self, turn_id: str | None) -> None:
         """Begin a turn: nothing used and nothing said yet."""
-        self.turn_id, self.tokens, self.model = turn_id, None, ""
+        self.turn_id, self.tokens, self.model = turn_id or "", None, ""
 
-    def end_turn(self, turn_id: str) -> TokenTotals:
+    def end_turn(self, turn_id: str | None) -> TokenTotals:
         """End a turn and return what it used: nothing, when it never began."""
         if turn_id != self.turn_id:
             return TokenTotals()
@@ -37,13 +37,13 @@ class Carry:
         self.turn_id, self.tokens = "", None
         return used
 
-    def add(self, event: Event) -> None:
-        """Add a usage fact of the running turn."""
-        if event.turn_id != self.turn_id or event.usage.accuracy == event_pb2.USAGE_ACCURACY_UNAVAILABLE:
+    def add(self, turn_id: str | None, usage: Usage) -> None:
+        """Add a usage fact, when it is of the running turn and tells something."""
+        if turn_id != self.turn_id or usage.accuracy == event_pb2.USAGE_ACCURACY_UNAVAILABLE:
             return
         if self.tokens is None:
             self.tokens = TokenTotals()
-        usage, tokens = event.usage, self.tokens
+        tokens = self.tokens
         written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
         tokens.input_tokens += usage.uncached_input_tokens + usage.cache_read_tokens + written
         tokens.cache_read_input_tokens += usage.cache_read_tokens

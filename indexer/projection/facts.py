@@ -1,4 +1,7 @@
-"""What each kind of event adds to the tables. Pure; the rows' columns are those of `indexer.projection.rows`."""
+"""What each kind of event adds to the tables. Pure; the rows' columns are those of `indexer.projection.rows`.
+
+Every function takes the event's envelope as it was made for `events`, and the body.
+"""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -8,6 +11,7 @@ from indexer.projection.rows import (
     ApprovalRequestRow,
     ApprovalResolutionRow,
     AttachmentRow,
+    EventRow,
     MessageRow,
     Rows,
     ToolResultRow,
@@ -17,10 +21,11 @@ from indexer.projection.rows import (
     TurnStartRow,
     UsageRow,
 )
-from podium.messages import RESULT, ROLES, message_json, result_json
+from podium.messages import RESULT, ROLES, Json, block_json, result_json, said_json
 from podium.session import prompt_text
-from podium.v1 import event_pb2, session_pb2
-from podium.v1.event_pb2 import Event
+from podium.v1 import event_pb2 as e
+from podium.v1 import session_pb2
+from podium.v1.content_pb2 import ToolResultBlock, ToolUseBlock
 
 PROMPT_BYTES_MAX = 4096
 """As much of a prompt as Turn.prompt shows; all of it is the turn's first message."""
@@ -31,70 +36,54 @@ def micros(at: Timestamp) -> int:
     return at.seconds * 1_000_000 + at.nanos // 1000
 
 
-def add_message(rows: Rows, event: Event, position: int, carry: Carry) -> None:
+def add_message(rows: Rows, at: EventRow, message: e.Message, carry: Carry) -> None:
     """Add a message, and the tool calls and results in it."""
-    message = event.message
-    created_at = micros(event.created_at)
+    content: list[Json] = []
+    # Once over the blocks: each step of upb's iterator makes an object, which costs more than what is done with it.
+    for block in message.content:
+        content.append(value := block_json(block))
+        if "truncated" in value:
+            rows.shortened.add(at.position)
+        match block.WhichOneof("block"):
+            case "tool_use":
+                rows.tool_uses.append(_tool_use(at, block.tool_use))
+            case "tool_result":
+                rows.tool_results.append(_tool_result(at, block.tool_result))
+            case _:
+                pass
     role = ROLES.get(message.role, "system")
-    if role == "assistant" and message.model and not event.parent_tool_use_id:
-        carry.model = message.model
-    content = message_json(event)
+    model = message.model or None
+    if role == "assistant" and model and not at.parent_tool_use_id:
+        carry.model = model
+    said = said_json(at.session_id, at.parent_tool_use_id, message, content)
     rows.messages.append(
         MessageRow(
-            event.session_id,
-            event.revision,
-            position,
-            event.id,
+            at.session_id,
+            at.revision,
+            at.position,
+            at.id,
             role,
-            content,
-            len(content),
-            created_at,
-            event.turn_id or None,
-            event.parent_tool_use_id or None,
-            message.model or None,
+            said,
+            len(said),
+            at.created_at,
+            at.turn_id,
+            at.parent_tool_use_id,
+            model,
             message.native_id or None,
             message.api_message_id or None,
         )
     )
-    for block in message.content:
-        if block.HasField("tool_use"):
-            rows.tool_uses.append(
-                ToolUseRow(
-                    session_id=event.session_id,
-                    revision=event.revision,
-                    created_at=created_at,
-                    turn_id=event.turn_id or None,
-                    tool_use_id=block.tool_use.id,
-                    name=block.tool_use.name,
-                    native_name=block.tool_use.native_name or block.tool_use.name,
-                    input=block.tool_use.input_json or None,
-                    parent_tool_use_id=event.parent_tool_use_id or None,
-                )
-            )
-        elif block.HasField("tool_result"):
-            rows.tool_results.append(
-                ToolResultRow(
-                    session_id=event.session_id,
-                    revision=event.revision,
-                    created_at=created_at,
-                    tool_use_id=block.tool_result.tool_use_id,
-                    output=block.tool_result.text,
-                    structured_output=block.tool_result.structured_json or None,
-                    is_error=block.tool_result.is_error,
-                )
-            )
 
 
-def add_turn_request(rows: Rows, event: Event) -> None:
+def add_turn_request(rows: Rows, at: EventRow, requested: e.TurnRequested) -> None:
     """Add the request for a turn."""
-    requested = event.turn_requested
     rows.turn_requests.append(
         TurnRequestRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
-            turn_id=event.turn_id,
-            principal=event.principal or None,
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
+            turn_id=at.turn_id,
+            principal=at.principal,
             model=requested.model or None,
             effort=requested.effort or None,
             delivery=words.DELIVERY[requested.delivery] or "queue",
@@ -103,37 +92,36 @@ def add_turn_request(rows: Rows, event: Event) -> None:
     )
 
 
-def add_turn_start(rows: Rows, event: Event, carry: Carry) -> None:
+def add_turn_start(rows: Rows, at: EventRow, started: e.TurnStarted, carry: Carry) -> None:
     """Add the start of a turn."""
-    carry.begin_turn(event.turn_id)
+    carry.begin_turn(at.turn_id)
     rows.turn_starts.append(
         TurnStartRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
-            turn_id=event.turn_id,
-            runner=event.runner or None,
-            epoch=event.epoch,
-            model=event.turn_started.model or None,
-            effort=event.turn_started.effort or None,
-            resumed=event.turn_started.resumed,
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
+            turn_id=at.turn_id,
+            runner=at.runner,
+            epoch=at.epoch or 0,
+            model=started.model or None,
+            effort=started.effort or None,
+            resumed=started.resumed,
         )
     )
 
 
-def add_turn_end(rows: Rows, event: Event, position: int, carry: Carry) -> None:
+def add_turn_end(rows: Rows, at: EventRow, ended: e.TurnEnded, carry: Carry) -> None:
     """Add the end of a turn and the `result` message that people see."""
-    ended = event.turn_ended
-    model = carry.model if event.turn_id == carry.turn_id else ""
-    used = carry.end_turn(event.turn_id)
+    model = carry.model if at.turn_id == carry.turn_id else ""
+    used = carry.end_turn(at.turn_id)
     problem = ended.problem if ended.HasField("problem") else None
     cost = ended.provider_cost_microusd if ended.HasField("provider_cost_microusd") else None
     rows.turn_ends.append(
         TurnEndRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
-            turn_id=event.turn_id,
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
+            turn_id=at.turn_id,
             status=words.TURN_STATUS[ended.status],
             reason=ended.reason or None,
             problem_code=problem.code if problem else None,
@@ -148,18 +136,18 @@ def add_turn_end(rows: Rows, event: Event, position: int, carry: Carry) -> None:
             provider_cost_microusd=cost,
         )
     )
-    content = result_json(event.session_id, used)
+    content = result_json(at.session_id, used)
     rows.messages.append(
         MessageRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            position=position,
-            id=event.id,
+            session_id=at.session_id,
+            revision=at.revision,
+            position=at.position,
+            id=at.id,
             role=RESULT,
             content=content,
             content_bytes=len(content),
-            created_at=micros(event.created_at),
-            turn_id=event.turn_id or None,
+            created_at=at.created_at,
+            turn_id=at.turn_id,
             parent_tool_use_id=None,
             model=model or None,
             native_id=None,
@@ -168,16 +156,16 @@ def add_turn_end(rows: Rows, event: Event, position: int, carry: Carry) -> None:
     )
 
 
-def add_turn_cancelled(rows: Rows, event: Event) -> None:
+def add_turn_cancelled(rows: Rows, at: EventRow, cancelled: e.TurnCancelled) -> None:
     """Add the end of a turn that never began."""
     rows.turn_ends.append(
         TurnEndRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
-            turn_id=event.turn_id,
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
+            turn_id=at.turn_id,
             status=words.TURN_STATUS[session_pb2.TURN_STATUS_CANCELLED],
-            reason=event.turn_cancelled.reason or None,
+            reason=cancelled.reason or None,
             problem_code=None,
             problem_message=None,
             problem_retryable=None,
@@ -192,21 +180,20 @@ def add_turn_cancelled(rows: Rows, event: Event) -> None:
     )
 
 
-def add_usage(rows: Rows, event: Event, carry: Carry) -> None:
+def add_usage(rows: Rows, at: EventRow, usage: e.Usage, carry: Carry) -> None:
     """Add a usage fact. What the provider does not tell is NULL, never 0."""
-    usage = event.usage
-    carry.add(event)
-    told = usage.accuracy != event_pb2.USAGE_ACCURACY_UNAVAILABLE
+    carry.add(at.turn_id, usage)
+    told = usage.accuracy != e.USAGE_ACCURACY_UNAVAILABLE
     cost = usage.provider_cost_microusd if usage.HasField("provider_cost_microusd") else None
     rows.usage.append(
         UsageRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
-            id=event.id,
-            turn_id=event.turn_id or None,
-            runner=event.runner or None,
-            parent_tool_use_id=event.parent_tool_use_id or None,
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
+            id=at.id,
+            turn_id=at.turn_id,
+            runner=at.runner,
+            parent_tool_use_id=at.parent_tool_use_id,
             scope=words.USAGE_SCOPE[usage.scope],
             api_message_id=usage.api_message_id or None,
             api_request_id=usage.api_request_id or None,
@@ -223,16 +210,15 @@ def add_usage(rows: Rows, event: Event, carry: Carry) -> None:
     )
 
 
-def add_approval_request(rows: Rows, event: Event) -> None:
+def add_approval_request(rows: Rows, at: EventRow, asked: e.ApprovalRequested) -> None:
     """Add a question to a person."""
-    asked = event.approval_requested
     rows.approval_requests.append(
         ApprovalRequestRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
             approval_id=asked.approval_id,
-            turn_id=event.turn_id or None,
+            turn_id=at.turn_id,
             kind=words.APPROVAL_KIND[asked.kind],
             tool_name=asked.tool_name or None,
             tool_use_id=asked.tool_use_id or None,
@@ -245,17 +231,16 @@ def add_approval_request(rows: Rows, event: Event) -> None:
     )
 
 
-def add_approval_resolution(rows: Rows, event: Event) -> None:
+def add_approval_resolution(rows: Rows, at: EventRow, settled: e.ApprovalResolved) -> None:
     """Add how a question was settled."""
-    settled = event.approval_resolved
     rows.approval_resolutions.append(
         ApprovalResolutionRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
             approval_id=settled.approval_id,
             outcome=words.APPROVAL_OUTCOME[settled.outcome],
-            principal=event.principal or None,
+            principal=at.principal,
             updated_input=settled.updated_input_json or None,
             message=settled.message or None,
             remember=settled.remember_json or None,
@@ -263,14 +248,13 @@ def add_approval_resolution(rows: Rows, event: Event) -> None:
     )
 
 
-def add_attached(rows: Rows, event: Event) -> None:
+def add_attached(rows: Rows, at: EventRow, attached: e.RunnerAttached) -> None:
     """Add that a runner took the session."""
-    attached = event.runner_attached
     rows.attachments.append(
         AttachmentRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
             attached=True,
             runner=attached.runner,
             host=attached.host or None,
@@ -280,20 +264,45 @@ def add_attached(rows: Rows, event: Event) -> None:
     )
 
 
-def add_detached(rows: Rows, event: Event) -> None:
+def add_detached(rows: Rows, at: EventRow, detached: e.RunnerDetached) -> None:
     """Add that a runner gave the session up."""
-    detached = event.runner_detached
     rows.attachments.append(
         AttachmentRow(
-            session_id=event.session_id,
-            revision=event.revision,
-            created_at=micros(event.created_at),
+            session_id=at.session_id,
+            revision=at.revision,
+            created_at=at.created_at,
             attached=False,
             runner=detached.runner,
             host=None,
             epoch=detached.epoch,
             reason=words.DETACH_REASON[detached.reason],
         )
+    )
+
+
+def _tool_use(at: EventRow, use: ToolUseBlock) -> ToolUseRow:
+    return ToolUseRow(
+        session_id=at.session_id,
+        revision=at.revision,
+        created_at=at.created_at,
+        turn_id=at.turn_id,
+        tool_use_id=use.id,
+        name=use.name,
+        native_name=use.native_name or use.name,
+        input=use.input_json or None,
+        parent_tool_use_id=at.parent_tool_use_id,
+    )
+
+
+def _tool_result(at: EventRow, result: ToolResultBlock) -> ToolResultRow:
+    return ToolResultRow(
+        session_id=at.session_id,
+        revision=at.revision,
+        created_at=at.created_at,
+        tool_use_id=result.tool_use_id,
+        output=result.text,
+        structured_output=result.structured_json or None,
+        is_error=result.is_error,
     )
 
 

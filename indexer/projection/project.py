@@ -101,56 +101,57 @@ def project(
 
 def _add(rows: Rows, append: Append, carry: Carry, *, gaps_allowed: bool) -> None:
     position = append.position
-    for event in append.events:
+    events = append.events
+    # An append is one moment, said in each of its events.
+    recorded_at = micros(events[0].recorded_at) if events else 0
+    for event in events:
         revision = event.revision
         if revision != carry.revision + 1 and not (gaps_allowed and revision > carry.revision):
             raise RevisionGap(append.session_id, position=position, expected=carry.revision + 1, found=revision)
         carry.revision = revision
-        kind = event.WhichOneof("body")
-        rows.events.append(
-            EventRow(
-                append.session_id,
-                revision,
-                position,
-                event.id,
-                kind,
-                micros(event.created_at),
-                micros(event.recorded_at),
-                event.turn_id or None,
-                words.SOURCE[event.source],
-                event.runner or None,
-                event.epoch or None,
-                event.principal or None,
-                event.causation_id or None,
-                event.parent_tool_use_id or None,
-            )
+        row = EventRow(
+            append.session_id,
+            revision,
+            position,
+            event.id,
+            event.WhichOneof("body"),
+            micros(event.created_at),
+            recorded_at,
+            event.turn_id or None,
+            words.SOURCE[event.source],
+            event.runner or None,
+            event.epoch or None,
+            event.principal or None,
+            event.causation_id or None,
+            event.parent_tool_use_id or None,
         )
-        _add_fact(rows, event, position, carry)
+        rows.events.append(row)
+        _add_fact(rows, row, event, carry)
 
 
-def _add_fact(rows: Rows, event: Event, position: int, carry: Carry) -> None:  # noqa: C901, PLR0912  # flat: a case per kind
+def _add_fact(rows: Rows, at: EventRow, event: Event, carry: Carry) -> None:  # noqa: C901, PLR0912  # flat: a case per kind
     kind = event.WhichOneof("body")
     match kind:
         case "message":
-            facts.add_message(rows, event, position, carry)
+            facts.add_message(rows, at, event.message, carry)
         case "usage":
-            facts.add_usage(rows, event, carry)
+            facts.add_usage(rows, at, event.usage, carry)
         case "turn_requested":
-            facts.add_turn_request(rows, event)
+            facts.add_turn_request(rows, at, event.turn_requested)
         case "turn_cancelled":
-            facts.add_turn_cancelled(rows, event)
+            facts.add_turn_cancelled(rows, at, event.turn_cancelled)
         case "turn_started":
-            facts.add_turn_start(rows, event, carry)
+            facts.add_turn_start(rows, at, event.turn_started, carry)
         case "turn_ended":
-            facts.add_turn_end(rows, event, position, carry)
+            facts.add_turn_end(rows, at, event.turn_ended, carry)
         case "approval_requested":
-            facts.add_approval_request(rows, event)
+            facts.add_approval_request(rows, at, event.approval_requested)
         case "approval_resolved":
-            facts.add_approval_resolution(rows, event)
+            facts.add_approval_resolution(rows, at, event.approval_resolved)
         case "runner_attached":
-            facts.add_attached(rows, event)
+            facts.add_attached(rows, at, event.runner_attached)
         case "runner_detached":
-            facts.add_detached(rows, event)
+            facts.add_detached(rows, at, event.runner_detached)
         case "provider_bound":
             carry.model = event.provider_bound.resolved_model or carry.model
         case (
@@ -160,6 +161,6 @@ def _add_fact(rows: Rows, event: Event, position: int, carry: Carry) -> None:  #
             pass  # In the session's row, or an envelope in `events`.
         case None:
             if not event.may_ignore:
-                raise UnknownEvent(event.session_id, position=position, revision=event.revision)
+                raise UnknownEvent(at.session_id, position=at.position, revision=at.revision)
         case _:
             assert_never(kind)

@@ -18,13 +18,16 @@ class Stored:
     arrow: pa.DataType
 
 
+Id: TypeAlias = Annotated[str, Stored("VARCHAR", pa.string())]
 Text: TypeAlias = Annotated[str | None, Stored("VARCHAR", pa.string())]
 # zstd: 3.2 GB of messages become 502 MB; DuckDB's own choice for long text (DICT_FSST) takes three times as much.
 LongText: TypeAlias = Annotated[str | bytes | None, Stored("VARCHAR USING COMPRESSION zstd", pa.string())]
+Place: TypeAlias = Annotated[int, Stored("BIGINT", pa.int64())]
 Number: TypeAlias = Annotated[int | None, Stored("BIGINT", pa.int64())]
 Fraction: TypeAlias = Annotated[float | None, Stored("DOUBLE", pa.float64())]
 Flag: TypeAlias = Annotated[bool | None, Stored("BOOLEAN", pa.bool_())]
 Moment: TypeAlias = Annotated[int | None, Stored("TIMESTAMPTZ", pa.timestamp("us", "UTC"))]
+Time: TypeAlias = Annotated[int, Stored("TIMESTAMPTZ", pa.timestamp("us", "UTC"))]
 Labels: TypeAlias = Annotated[list[tuple[str, str]], Stored("MAP(VARCHAR, VARCHAR)", pa.map_(pa.string(), pa.string()))]
 Proto: TypeAlias = Annotated[bytes | None, Stored("BLOB", pa.binary())]
 
@@ -32,13 +35,13 @@ Proto: TypeAlias = Annotated[bytes | None, Stored("BLOB", pa.binary())]
 class EventRow(NamedTuple):
     """One event's envelope: rows = events."""
 
-    session_id: Text
-    revision: Number
-    position: Number
-    id: Text
+    session_id: Id
+    revision: Place
+    position: Place
+    id: Id
     kind: Text
-    created_at: Moment
-    recorded_at: Moment
+    created_at: Time
+    recorded_at: Time
     turn_id: Text
     source: Text
     runner: Text
@@ -51,14 +54,14 @@ class EventRow(NamedTuple):
 class MessageRow(NamedTuple):
     """One message, or the result that ends a turn. `position` rises with the rows: it prunes scans."""
 
-    session_id: Text
-    revision: Number
-    position: Number
-    id: Text
+    session_id: Id
+    revision: Place
+    position: Place
+    id: Id
     role: Text
     content: LongText
     content_bytes: Number
-    created_at: Moment
+    created_at: Time
     turn_id: Text
     parent_tool_use_id: Text
     model: Text
@@ -69,9 +72,9 @@ class MessageRow(NamedTuple):
 class TurnRequestRow(NamedTuple):
     """Somebody asked for a turn."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     turn_id: Text
     principal: Text
     model: Text
@@ -83,9 +86,9 @@ class TurnRequestRow(NamedTuple):
 class TurnStartRow(NamedTuple):
     """A turn began."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     turn_id: Text
     runner: Text
     epoch: Number
@@ -97,9 +100,9 @@ class TurnStartRow(NamedTuple):
 class TurnEndRow(NamedTuple):
     """A turn ended or was cancelled. The model is the one that spoke last in it, not counting sub-agents."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     turn_id: Text
     status: Text
     reason: Text
@@ -118,9 +121,9 @@ class TurnEndRow(NamedTuple):
 class UsageRow(NamedTuple):
     """Tokens of one call to a model, or of one turn; disjoint buckets, NULL when the provider does not tell."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     id: Text
     turn_id: Text
     runner: Text
@@ -142,9 +145,9 @@ class UsageRow(NamedTuple):
 class ToolUseRow(NamedTuple):
     """The model asked for a tool."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     turn_id: Text
     tool_use_id: Text
     name: Text
@@ -156,9 +159,9 @@ class ToolUseRow(NamedTuple):
 class ToolResultRow(NamedTuple):
     """A tool answered."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     tool_use_id: Text
     output: LongText
     structured_output: LongText
@@ -168,9 +171,9 @@ class ToolResultRow(NamedTuple):
 class ApprovalRequestRow(NamedTuple):
     """A person was asked. The same question comes again when the process that asks is resumed."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     approval_id: Text
     turn_id: Text
     kind: Text
@@ -186,9 +189,9 @@ class ApprovalRequestRow(NamedTuple):
 class ApprovalResolutionRow(NamedTuple):
     """A question was settled."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     approval_id: Text
     outcome: Text
     principal: Text
@@ -200,9 +203,9 @@ class ApprovalResolutionRow(NamedTuple):
 class AttachmentRow(NamedTuple):
     """A runner took a session (`attached`) or gave it up."""
 
-    session_id: Text
-    revision: Number
-    created_at: Moment
+    session_id: Id
+    revision: Place
+    created_at: Time
     attached: Flag
     runner: Text
     host: Text
@@ -253,7 +256,7 @@ class SessionRow(NamedTuple):
     provider_cost_microusd: Number
     revision: Number
     position: Number
-    created_at: Moment
+    created_at: Time
     updated_at: Moment
     session: Proto
     first_position: Number
@@ -264,7 +267,10 @@ class SessionRow(NamedTuple):
 
 @dataclass(slots=True)
 class Rows:
-    """What a batch of the log adds: rows by table, `sessions` by id."""
+    """What a batch of the log adds: rows by table.
+
+    `shortened`: positions of the appends with blocks whose text is kept beside the log.
+    """
 
     events: list[EventRow] = field(default_factory=list)
     messages: list[MessageRow] = field(default_factory=list)
@@ -278,6 +284,7 @@ class Rows:
     approval_resolutions: list[ApprovalResolutionRow] = field(default_factory=list)
     attachments: list[AttachmentRow] = field(default_factory=list)
     sessions: list[SessionRow] = field(default_factory=list)
+    shortened: set[int] = field(default_factory=set)
 
 
 TABLES: dict[str, type[tuple[object, ...]]] = {

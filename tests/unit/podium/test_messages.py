@@ -132,7 +132,7 @@ def test_an_attachment_that_is_no_picture_is_a_document_with_its_title() -> None
 
 
 def test_a_shortened_block_says_how_long_the_whole_is() -> None:
-    block = c.ContentBlock(text=c.TextBlock(text="the beginning"), full=c.Blob(size_bytes=70_000, sha256=b"\xab"))
+    block = c.ContentBlock(text=c.TextBlock(text="the beginning"), full=c.Blob(object="o", size_bytes=70_000, sha256=b"\xab"))
     assert only_block(block) == {
         "type": "text",
         "text": "the beginning",

@@ -178,5 +178,15 @@ def test_sessions_do_not_mix() -> None:
     assert [b'"input_tokens":30,' in str(c).encode() for c in contents] == [False, True]
 
 
+def test_it_says_which_appends_lack_text() -> None:
+    log = Log()
+    log.asked(stories.created())
+    log.append(stories.user("all there"))
+    short = stories.text("the beginning")
+    short.full.object = "o"
+    log.append(stories.user("all there"), stories.message(e.ROLE_USER, short))
+    assert project(log.appends, {}, after=0).rows.shortened == {3}
+
+
 def test_every_table_has_a_place_in_the_rows() -> None:
-    assert {field.name for field in fields(Rows)} == set(TABLES)
+    assert {field.name for field in fields(Rows)} == {*TABLES, "shortened"}
