@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -38,13 +40,19 @@ def table() -> Iterator[str]:
     """Yield a Markdown table of the commands, in the order of `podium --help`."""
     yield "| command | what it does |"
     yield "|---|---|"
-    for command in app.registered_commands:
+    yield from rows(app, "podium")
+
+
+def rows(commands: typer.Typer, typed: str) -> Iterator[str]:
+    """Yield a row for each command; `typed` is what stands before it."""
+    for command in commands.registered_commands:
+        if command.callback is None:
+            raise ValueError(f"{typed} {command.name}: no function")
         first_line = (inspect.getdoc(command.callback) or "").partition("\n")[0]
-        yield f"| `podium {command.name}` | {first_line} |"
-    for group in app.registered_groups:
-        for command in group.typer_instance.registered_commands if group.typer_instance else ():
-            first_line = (inspect.getdoc(command.callback) or "").partition("\n")[0]
-            yield f"| `podium {group.name} {command.name}` | {first_line} |"
+        yield f"| `{typed} {command.name or command.callback.__name__}` | {first_line} |"
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            yield from rows(group.typer_instance, f"{typed} {group.name or group.typer_instance.info.name}")
 
 
 if __name__ == "__main__":
