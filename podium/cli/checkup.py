@@ -5,8 +5,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from podium.cli.stack.process import service_environment
 from podium.errors import PodiumError
 from podium.eventlog.serverconfig import ServerError
 from podium.eventlog.serverprocess import find_binary
-from podium.v1 import analytics_service_pb2
+from podium.v1 import analytics_service_pb2, provider_pb2, runner_pb2
 from podium.v1 import session_service_pb2 as api
 
 PROBE_S_MAX = 60.0
 ANSWER_S_MAX = 5.0
 FREE_BYTES_MIN = 2 * 1024**3
 GIB = 1024**3
+AGENTS = "agents"
 
 
 class Level(Enum):
@@ -55,10 +56,13 @@ async def checkup(data: Path | None, environment: dict[str, str]) -> AsyncIterat
     yield await _nats()
     folder = home.data_folder(data)
     yield _folder(folder)
-    async for finding in _agents(environment):
-        yield finding
+    served = False
     async for finding in _running(data):
+        served = served or (finding.subject == AGENTS and finding.level is Level.OK)
         yield finding
+    async for finding in _agents(environment):
+        # What this shell lacks, a Podium that runs may have.
+        yield replace(finding, level=Level.HINT) if served and finding.level is Level.BROKEN else finding
 
 
 def _python() -> Finding:
@@ -108,15 +112,13 @@ async def _agents(environment: dict[str, str]) -> AsyncIterator[Finding]:
         providers: list[dict[str, Any]] = orjson.loads(said)
     except orjson.JSONDecodeError:
         told, advice = said.decode(errors="replace").strip()[-500:], "Correct the setting it names."
-        yield Finding(Level.BROKEN, "agents", f"the probe ended with status {code}: {told}", advice)
+        yield Finding(Level.BROKEN, "probe", f"the probe ended with status {code}: {told}", advice)
         return
     usable = any(_agent(one).level is Level.OK for one in providers)
     for one in providers:
         finding = _agent(one)
         # One usable agent is enough; the others are then a hint.
-        if usable and finding.level is Level.BROKEN:
-            finding = Finding(Level.HINT, finding.subject, finding.found, finding.advice)
-        yield finding
+        yield replace(finding, level=Level.HINT) if usable and finding.level is Level.BROKEN else finding
 
 
 def _agent(probed: dict[str, Any]) -> Finding:
@@ -142,6 +144,7 @@ async def _running(data: Path | None) -> AsyncIterator[Finding]:
         if runners.runners:
             free = sum(max(0, one.slots - one.busy) for one in runners.runners)
             yield Finding(Level.OK, "runners", f"{len(runners.runners)} living, {free} free slots")
+            yield _offered(runners.runners)
         else:
             yield Finding(Level.BROKEN, "runners", "none lives", "Start one: `podium up`, or `python -m runner`.")
         yield await _projection(client)
@@ -149,6 +152,17 @@ async def _running(data: Path | None) -> AsyncIterator[Finding]:
         yield Finding(Level.BROKEN, "podium", error.message, error.advice)
     finally:
         await client.close()
+
+
+def _offered(runners: Iterable[runner_pb2.Runner]) -> Finding:
+    """Return whether some living runner has an agent that can work."""
+    told = {one.name: one for runner in runners for one in runner.providers}
+    absent = provider_pb2.AUTHENTICATION_ABSENT
+    usable = sorted(one.name for one in told.values() if one.installed and one.authentication != absent)
+    if usable:
+        return Finding(Level.OK, AGENTS, ", ".join(usable))
+    hints = " ".join(one.hint for one in told.values() if one.hint)
+    return Finding(Level.BROKEN, AGENTS, "no living runner has one that is installed and logged in", hints)
 
 
 async def _projection(client: Client) -> Finding:

@@ -16,14 +16,15 @@ _NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class Flow:
     """One block of text on a console; `write` its pieces, then `finish`."""
 
-    def __init__(self, console: Console, *, style: str = "", first: str = "  ", indent: str = "  ") -> None:
-        """`first` stands before the first line, `indent` before the others."""
+    def __init__(self, console: Console, *, style: str = "", first: str, indent: str, column: int = 0) -> None:
+        """`first` stands before the first line, which begins at `column`, `indent` before the others."""
         self._console = console
         self._style = style
         self._prefix = first
         self._indent = indent
         self._width = console.width if console.is_terminal else None
         self._column = 0
+        self._taken = column
         self._held = ""
         self._spaces = ""
 
@@ -37,7 +38,7 @@ class Flow:
         """Show what waits, and end the block with a line break."""
         parts = [self._held] if self._held else []
         self._held = ""
-        self._print(parts if self._column == 0 and not parts else [*parts, "\n"])
+        self._print([*parts, "\n"] if parts or self._column or self._taken else [])
 
     def _print(self, parts: list[str]) -> None:
         text = "".join(self._placed(part) for part in parts)
@@ -48,7 +49,7 @@ class Flow:
         """Return `part` with what must stand before it: the indent of a new line, or the spaces since the last word."""
         if part == "\n":
             placed = self._start() if self._prefix != self._indent and not self._column else ""
-            self._column, self._spaces = 0, ""
+            self._column, self._taken, self._spaces = 0, 0, ""
             return placed + "\n"
         if part.isspace():
             self._spaces += part
@@ -65,6 +66,7 @@ class Flow:
         if self._column:
             return ""
         prefix, self._prefix = self._prefix, self._indent
+        self._column, self._taken = self._taken, 0
         return self._put(prefix)
 
     def _put(self, text: str) -> str:

@@ -60,6 +60,10 @@ class PersonView:
         if self._prompt is None:
             self._transcript.delta(delta)
 
+    def typed(self, prompt: str) -> None:
+        """Leave out the next prompt if it is this one: the person has just typed it."""
+        self._transcript.typed(prompt)
+
     def live(self) -> None:
         """All that was there is shown: what is open now is really open."""
         if not self._live:
@@ -90,22 +94,21 @@ class PersonView:
             self._release()
 
     def _next(self) -> None:
-        """Answer the next open question, or ask it."""
-        if not self._live or not self._questions or self._prompt is not None:
-            return
-        question = self._questions.popleft()
-        automatic = AUTOMATIC.get(self._approve)
-        if automatic is not None:
-            task = asyncio.create_task(self._answer(question.approval_id, automatic))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-        elif self._keys is None:
-            short = question.approval_id[:SHORT_ID]
-            self._transcript.line(f"    answer with: podium approve {short}   (or: podium deny {short})", "warn")
-        else:
-            self._prompted = question.approval_id
-            self._prompt = asyncio.create_task(self._ask(self._keys, question))
-            self._prompt.add_done_callback(self._asked)
+        """Answer the open questions, or ask the first of them."""
+        while self._live and self._questions and self._prompt is None:
+            question = self._questions.popleft()
+            automatic = AUTOMATIC.get(self._approve)
+            if automatic is not None:
+                task = asyncio.create_task(self._answer(question.approval_id, automatic))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            elif self._keys is None:
+                short = question.approval_id[:SHORT_ID]
+                self._transcript.line(f"    answer with: podium approve {short}, or: podium deny {short}", "warn")
+            else:
+                self._prompted = question.approval_id
+                self._prompt = asyncio.create_task(self._ask(self._keys, question))
+                self._prompt.add_done_callback(self._asked)
 
     async def _ask(self, keys: Keyboard, question: event_pb2.ApprovalRequested) -> None:
         reply = await asking.ask(self._console, keys, question)

@@ -88,7 +88,7 @@ async def _pieces(client: Client, request: api.QueryRequest, told: Told) -> Asyn
 
 def _rows(reader: Any) -> Iterator[dict[str, Any]]:
     for batch in reader:
-        yield from batch.to_pylist()
+        yield from batch.to_pylist(maps_as_pydicts="lossy")
 
 
 def _write_json(reader: Any, told: Told) -> None:

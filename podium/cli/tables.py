@@ -120,10 +120,12 @@ def cell(value: Any) -> Text:
     if value is None:
         return Text("null", style="detail")
     if isinstance(value, datetime):
-        text = value.isoformat(sep=" ", timespec="milliseconds")
+        text = value.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+    elif isinstance(value, bool):
+        text = str(value).lower()
     elif isinstance(value, float):
         text = f"{value:,.6g}"
-    elif isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, int):
         text = f"{value:,}"
     elif isinstance(value, list | dict):
         text = orjson.dumps(value, default=str).decode()

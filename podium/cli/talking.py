@@ -28,18 +28,18 @@ async def view_of(
         yield PersonView(output.console(), client, session, approve=approve, keys=keys, details=details)
 
 
-async def say(
-    client: Client, session: str, turn: api.TurnInput, *, approve: Approve, detach: bool = False, as_json: bool = False
-) -> Exit:
-    """Ask for a turn of a session that is there and follow it; return the exit code that tells how it ended."""
+async def started(client: Client, session: str, turn: api.TurnInput) -> api.StartTurnResponse:
+    """Ask for a turn of a session that is there."""
     request = api.StartTurnRequest(request_id=request_id(), session=session, turn=turn)
-    started = await client.call(client.sessions.StartTurn, request)
-    if detach:
-        return detached(session, started.turn_id, as_json=as_json)
-    async with view_of(client, session, approve=approve, as_json=as_json) as view:
-        if started.turns_before:
-            view.notice(f"turns before this one: {started.turns_before}")
-        return await followed(client, Turn(session, started.turn_id), started.revision - 1, view)
+    return await client.call(client.sessions.StartTurn, request)
+
+
+async def say(client: Client, session: str, turn: api.TurnInput, view: View) -> Exit:
+    """Ask for a turn of a session that is there and follow it; return the exit code that tells how it ended."""
+    asked = await started(client, session, turn)
+    if asked.turns_before:
+        view.notice(f"turns before this one: {asked.turns_before}")
+    return await followed(client, Turn(session, asked.turn_id), asked.revision - 1, view)
 
 
 async def followed(client: Client, turn: Turn, after_revision: int, view: View) -> Exit:

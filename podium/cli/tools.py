@@ -9,6 +9,7 @@ from podium.v1 import content_pb2, event_pb2
 CALL_LINES_MAX = 8
 RESULT_LINES_MAX = 8
 LINE_LENGTH_MAX = 400
+OPTION_LENGTH_MAX = 60
 _TELLING = ("command", "file_path", "notebook_path", "path", "pattern", "query", "url", "plan", "prompt", "description")
 """Which argument tells most about a call, best first."""
 
@@ -65,6 +66,11 @@ def options(request: event_pb2.ApprovalRequested) -> list[dict[str, Any]]:
 
 def option(rule: dict[str, Any]) -> str:
     """Return one rule in words, as far as its form is known, e.g. `allow Bash(ls:*)`."""
+    told = _option(rule)
+    return told if len(told) <= OPTION_LENGTH_MAX else told[: OPTION_LENGTH_MAX - 1] + "…"
+
+
+def _option(rule: dict[str, Any]) -> str:
     rules = rule.get("rules")
     if isinstance(rules, list) and rules:
         named = [f"{one.get('toolName', '')}({one.get('ruleContent') or ''})" for one in rules if isinstance(one, dict)]
@@ -73,7 +79,7 @@ def option(rule: dict[str, Any]) -> str:
         return f"mode {rule['mode']}"
     if isinstance(rule.get("directories"), list):
         return "folder " + ", ".join(map(str, rule["directories"]))
-    return orjson.dumps(rule).decode()[:120]
+    return orjson.dumps(rule).decode()
 
 
 def questions(request: event_pb2.ApprovalRequested) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ lost on the way is made up for.
 from collections import defaultdict
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from podium.cli import facts, tools
-from podium.cli.flow import MARK, Flow, printable
+from podium.cli.flow import MARK, Flow
 from podium.session import add_usage
 from podium.v1 import content_pb2, event_pb2, runner_pb2, session_pb2
 from podium.v1.event_pb2 import Event
@@ -51,6 +52,7 @@ class Transcript:
         self._blocks: dict[str, int] = defaultdict(int)
         """How many blocks of an API message have arrived."""
         self._over: set[str] = set()
+        self._typed = ""
         self._tokens: dict[str, session_pb2.TokenTotals] = defaultdict(session_pb2.TokenTotals)
 
     def event(self, event: Event) -> None:
@@ -84,10 +86,15 @@ class Transcript:
             streaming.shown += new
             streaming.flow.write(new)
 
+    def typed(self, prompt: str) -> None:
+        """Leave out the next prompt if it is this one: the person has just typed it."""
+        self._typed = prompt
+
     def line(self, text: str, style: str = "") -> None:
         """Show a line of the command's own."""
         self._interrupt_line()
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+        indent = " " * (len(text) - len(text.lstrip()))
+        self._write(text.lstrip(), style, first=indent, indent=indent + "  ")
 
     def space(self) -> None:
         """Leave a line free."""
@@ -114,6 +121,8 @@ class Transcript:
             if not event.parent_tool_use_id and message.api_message_id:
                 self._blocks[message.api_message_id] += 1
             self._block(message, block, indent)
+            if block.HasField("full"):
+                self.line(f"{indent}(shortened; all {block.full.size_bytes:,} bytes are kept beside the log)", "detail")
         while len(self._blocks) > _FINISHED_MESSAGES_MAX:
             del self._blocks[next(iter(self._blocks))]
 
@@ -138,17 +147,17 @@ class Transcript:
                 self._paragraph("(something that this version of podium does not know)", "detail", indent)
 
     def _prompt(self, text: str) -> None:
+        typed, self._typed = self._typed, ""
+        if typed == text:
+            return
         self.space()
-        flow = Flow(self._console, style="prompt", first=MARK, indent="  ")
-        flow.write(text)
-        flow.finish()
+        self._write(text, "prompt", first=MARK, indent="  ")
 
     def _said(self, kind: str, text: str, message: event_pb2.Message, indent: str) -> None:
         """Show the whole of a block, or what is missing of it."""
         streaming, self._streaming = self._streaming, None
         if streaming is not None and (streaming.item_id, streaming.kind) == (message.api_message_id, kind):
-            known = text.startswith(streaming.shown)
-            streaming.flow.write(text[len(streaming.shown) :] if known else "\n" + text)
+            streaming.flow.write(_rest(text, streaming.shown))
             streaming.flow.finish()
         else:
             self._streaming = streaming
@@ -160,19 +169,18 @@ class Transcript:
         if not text.strip():
             return
         self.space()
-        flow = Flow(self._console, style=style, first=indent, indent=indent)
+        self._write(text, style, first=indent, indent=indent)
+
+    def _write(self, text: str, style: str, *, first: str, indent: str, column: int = 0) -> None:
+        flow = Flow(self._console, style=style, first=first, indent=indent, column=column)
         flow.write(text)
         flow.finish()
 
     def _call(self, use: content_pb2.ToolUseBlock, indent: str) -> None:
         self.space()
-        first, *others = tools.call(use).splitlines() or [""]
-        self._console.print(
-            Text.assemble(indent, ("● ", "good"), (use.name, "tool"), "  ", (printable(first), "detail")),
-            soft_wrap=True,
-        )
-        for other in others:
-            self._console.print(Text(f"{indent}    {printable(other)}", style="detail"), soft_wrap=True)
+        self._console.print(Text.assemble(indent, ("● ", "good"), (use.name, "tool")), end="")
+        taken = len(indent) + 2 + cell_len(use.name)
+        self._write(tools.call(use), "detail", first="  ", indent=indent + "    ", column=taken)
 
     def _result(self, result: content_pb2.ToolResultBlock, indent: str) -> None:
         style, mark = ("bad", "✗ ") if result.is_error else ("detail", "⎿ ")
@@ -195,12 +203,13 @@ class Transcript:
         if ended.HasField("provider_cost_microusd"):
             told.append(f"${ended.provider_cost_microusd / 1_000_000:.4f}")
         self._end(ended.status, told)
-        if ended.status != session_pb2.TURN_STATUS_COMPLETED:
-            why = ended.problem.message or ended.reason
-            if why:
-                self._paragraph(why, "bad" if ended.problem.code else "warn", "  ")
-            if ended.problem.code:
-                self.line(f"  {ended.problem.code}", "detail")
+        # Of an interrupt the request told why.
+        if ended.status in (session_pb2.TURN_STATUS_FAILED, session_pb2.TURN_STATUS_LOST):
+            self._paragraph(ended.problem.message or ended.reason, "bad", "  ")
+        if ended.problem.code:
+            self.line(f"  {ended.problem.code}", "detail")
+        if ended.structured_output_json:
+            self._paragraph(ended.structured_output_json, "", "  ")
 
     def _end(self, status: session_pb2.TurnStatus.ValueType, told: list[str]) -> None:
         self._streaming_is_over()
@@ -213,3 +222,11 @@ class Transcript:
     def _streaming_is_over(self) -> None:
         self._interrupt_line()
         self._streaming = None
+
+
+def _rest(text: str, shown: str) -> str:
+    """Return what of a whole text was not shown yet; all of it when something else was shown."""
+    if text.startswith(shown):
+        return text[len(shown) :]
+    # A text that was too long for the log is shorter there than what was shown while it came.
+    return "" if shown.startswith(text) else "\n" + text

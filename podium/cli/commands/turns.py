@@ -12,9 +12,10 @@ from podium.cli.client import Client, request_id
 from podium.cli.failures import Exit
 from podium.cli.flow import MARK
 from podium.cli.following import Turn
-from podium.cli.keyboard import is_terminal, keyboard
+from podium.cli.keyboard import Keyboard, is_terminal, keyboard
 from podium.cli.observing import show_last_turn
 from podium.cli.options import ApproveOption, Data, Json, SessionArgument
+from podium.cli.person import PersonView
 from podium.v1 import session_pb2
 from podium.v1 import session_service_pb2 as api
 
@@ -128,7 +129,11 @@ def send(
 
     async def work(client: Client) -> Exit:
         name = await client.session_name(session)
-        return await talking.say(client, name, turn, approve=approve, detach=detach, as_json=as_json)
+        if detach:
+            asked = await talking.started(client, name, turn)
+            return talking.detached(name, asked.turn_id, as_json=as_json)
+        async with talking.view_of(client, name, approve=approve, as_json=as_json) as view:
+            return await talking.say(client, name, turn, view)
 
     raise typer.Exit(clients.run(data, work))
 
@@ -149,31 +154,32 @@ def resume(
     podium resume last
     podium resume 01f2 "go on"
     """
+    given = prompts.turn_input(prompt, model=model, effort=effort) if prompt or not is_terminal() else None
 
     async def work(client: Client) -> Exit:
         name = await client.session_name(session)
         told = await client.call(client.sessions.GetSession, api.GetSessionRequest(name=name))
-        async with talking.view_of(client, name, approve=approve, as_json=False) as view:
+        async with keyboard() as keys:
+            view = PersonView(output.console(), client, name, approve=approve, keys=keys)
             view.notice(talking.header(told.session))
             await show_last_turn(client, told, view)
-        if prompt is not None or not is_terminal():
-            return await talking.say(
-                client, name, prompts.turn_input(prompt, model=model, effort=effort), approve=approve
-            )
-        return await _talk(client, name, approve, model=model, effort=effort)
+            if given is not None:
+                return await talking.say(client, name, given, view)
+            if told.running_turn_id:
+                await talking.followed(client, Turn(name, told.running_turn_id), told.session.revision, view)
+            return await _talk(client, name, view, keys, model=model, effort=effort)
 
     raise typer.Exit(clients.run(data, work))
 
 
-async def _talk(client: Client, name: str, approve: Approve, *, model: str, effort: str) -> Exit:
+async def _talk(client: Client, name: str, view: PersonView, keys: Keyboard | None, *, model: str, effort: str) -> Exit:
     """Take prompts until Ctrl-D; return how the last turn ended."""
     console, code = output.console(), Exit.OK
-    while True:
-        async with keyboard() as keys:
-            typed = await keys.line(console, f"\n[prompt]{MARK}[/]") if keys is not None else None
+    while keys is not None:
+        typed = await keys.line(console, f"\n[prompt]{MARK}[/]")
         if typed is None:
-            return code
+            break
         if typed:
-            turn = prompts.turn_input(typed, model=model, effort=effort)
-            # The person has just read what they typed: the transcript begins with the answer.
-            code = await talking.say(client, name, turn, approve=approve)
+            view.typed(typed)
+            code = await talking.say(client, name, prompts.turn_input(typed, model=model, effort=effort), view)
+    return code

@@ -19,6 +19,7 @@ from podium.cli.demo import verdict
 from podium.cli.demo.folder import own_folder
 from podium.cli.demo.model import Model, scripted_model
 from podium.cli.demo.verdict import Findings
+from podium.cli.failures import CliError
 from podium.cli.following import Turn, until_over, watch
 from podium.cli.home import DataFolder, Endpoint
 from podium.cli.person import PersonView
@@ -118,9 +119,14 @@ async def _show(stack: Stack, model: Model, console: Console, findings: Findings
 
 
 async def _turn(client: Client, turn: Turn, after_revision: int, view: PersonView) -> None:
-    async with asyncio.timeout(TURN_S_MAX):
-        await until_over(client, turn, after_revision, view)
-    view.close()
+    try:
+        async with asyncio.timeout(TURN_S_MAX):
+            await until_over(client, turn, after_revision, view)
+    except TimeoutError:
+        message = f"the turn was not over after {TURN_S_MAX:.0f} s"
+        raise CliError("DEMO_FAILED", message, "What the services said last stands above.") from None
+    finally:
+        view.close()
 
 
 async def _end_process(client: Client, name: str) -> None:

@@ -202,7 +202,7 @@ class Stack:
                     raise _PortTaken
                 raise supervision.failed(service, ended.result(), "it never became ready")
             else:
-                raise supervision.failed(service, 0, f"it was not ready after {START_S_MAX:.0f} s")
+                raise supervision.never_ready(service, START_S_MAX)
         finally:
             for task in (ended, ready):
                 task.cancel()

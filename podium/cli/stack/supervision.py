@@ -84,8 +84,16 @@ async def _run_to_its_end(service: Service, stable_s: float) -> None:
 
 def failed(service: Service, status: int, why: str) -> CliError:
     """Return the error for a service that cannot be kept running, with its last words."""
+    return _with_last_words(service, f"{service.name} ended with status {status}; {why}")
+
+
+def never_ready(service: Service, seconds: float) -> CliError:
+    """Return the error for a service that runs and cannot be used."""
+    return _with_last_words(service, f"{service.name} was not ready after {seconds:.0f} s")
+
+
+def _with_last_words(service: Service, message: str) -> CliError:
     said = service.said()
-    message = f"{service.name} ended with status {status}; {why}"
     if said:
         message += f". The last it said:\n{said}"
     return CliError("SERVICE_FAILED", message, "Read the whole log in the data folder's logs/.", service=service.name)
