@@ -25,6 +25,12 @@ _KEYS = {
     api.USAGE_DIMENSION_PRINCIPAL: "r.principal",
 }
 
+# Joined only where a key needs it: a million facts take four times as long with both.
+_JOINS = {
+    "s.": "LEFT JOIN core.sessions s ON s.id = u.session_id",
+    "r.": "LEFT JOIN core.turn_requests r ON r.session_id = u.session_id AND r.turn_id = u.turn_id",
+}
+
 # $time_zone stands in every statement, as DuckDB refuses values it has no place for.
 _SUMS = """
   SELECT * FROM (
@@ -40,9 +46,7 @@ _SUMS = """
         coalesce(
             sum(u.uncached_input_tokens + u.cache_read_tokens + u.cache_write_5m_tokens + u.cache_write_1h_tokens), 0
         )::BIGINT AS sent
-    FROM core.spending u
-    LEFT JOIN core.sessions s ON s.id = u.session_id
-    LEFT JOIN core.turn_requests r ON r.session_id = u.session_id AND r.turn_id = u.turn_id
+    FROM core.spending u {joins}
     WHERE ($session_id = '' OR u.session_id = $session_id)
         AND ($since IS NULL OR epoch_us(u.created_at) >= $since)
         AND ($until IS NULL OR epoch_us(u.created_at) < $until)
@@ -89,8 +93,9 @@ def statement(group_by: list[api.UsageDimension.ValueType]) -> str:
         expected = "dimensions of UsageDimension, each once"
         raise InvalidArgument("group_by", found=[int(dimension) for dimension in group_by], expected=expected)
     listed = ", ".join(f"coalesce({expression}, '')" for expression in keys)
+    joins = " ".join(join for alias, join in _JOINS.items() if any(str(key).startswith(alias) for key in keys))
     day = f"keys[{group_by.index(api.USAGE_DIMENSION_DAY) + 1}]," if api.USAGE_DIMENSION_DAY in group_by else ""
-    return _SUMS.format(keys=f"[{listed}]::VARCHAR[]", grouping="ALL" if keys else "()", day=day)
+    return _SUMS.format(keys=f"[{listed}]::VARCHAR[]", joins=joins, grouping="ALL" if keys else "()", day=day)
 
 
 def _time_zone(name: str) -> str:
