@@ -24,7 +24,7 @@ from podium.settings import load
 from runner.environment import allowed
 from runner.providers.port import Provider, ProviderSettings
 from runner.providers.registry import REGISTRY
-from runner.service import RunnerService, new_runner_id
+from runner.service import WAKE_ACK_S, RunnerService, new_runner_id
 from runner.session_host import Shared
 from runner.settings import RunnerSettings
 from runner.workspaces import Workspaces
@@ -77,7 +77,7 @@ async def serve(settings: RunnerSettings) -> None:
                 environment=lambda provider: child_environment(settings, provider),
             )
             directory = RunnerDirectory(log.link, clock, ttl_s=settings.heartbeat_ttl_s)
-            await RunnerService(shared, directory, WakeQueue(log.link)).run(stop)
+            await RunnerService(shared, directory, WakeQueue(log.link, ack_wait_s=WAKE_ACK_S)).run(stop)
 
 
 def main() -> int:

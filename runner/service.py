@@ -25,10 +25,12 @@ _log = structlog.get_logger()
 
 ABANDON_DEADLINE_S = 20.0
 WAKE_AGAIN_S = 1.0
+WAKE_ACK_S = 5.0
+"""A wake whose runner died while it took the session comes again after this long."""
 LEAVING_S = 0.2
 """How soon a wake comes again for a session that this runner is just giving up."""
 EVICT_DEADLINE_S = 15.0
-"""For an evicted session to make room; a wake may be held for 30 s."""
+"""For an evicted session to make room."""
 WORKSPACES_SHOWN_MAX = 1000
 
 
@@ -80,6 +82,10 @@ class RunnerService:
         while True:
             await self._wait_for_room()
             wake = await anext(wakes)
+            if not self._has_room:
+                # The queue was asked while there was room: another runner of the host may have some.
+                await wake.nak(0)
+                continue
             # Not cut off half-way by a drain: a session that was attached must get its host.
             await asyncio.shield(tasks.create_task(self._take(wake, watch, tasks), name=f"wake {wake.session_id}"))
 
@@ -93,7 +99,7 @@ class RunnerService:
             await wake.ack()
             return
         try:
-            await self._make_room()
+            await self._make_room(wake)
             result = await attach(
                 self._shared.log, wake.session_id, lambda state: self._claim(state, watch), clock=self._shared.clock
             )
@@ -106,7 +112,10 @@ class RunnerService:
             await wake.nak(WAKE_AGAIN_S)
         else:
             self._host(SessionHost(self._shared, wake.session_id, result.tail, self._room.set), tasks)
-            await wake.ack()
+            # If this process dies now, its last heartbeat must have named the session: else the wake comes again.
+            with suppress(PodiumError):
+                await self._directory.beat(self._snapshot())
+                await wake.ack()
 
     def _claim(self, state: s.SessionState | None, watch: Watch) -> e.RunnerAttached:
         """Return the fact that takes the session; raises LeaveAlone and NotNow."""
@@ -135,8 +144,6 @@ class RunnerService:
         self._hosting[host.session_id] = tasks.create_task(self._hosted(host), name=f"session {host.session_id}")
         if self._draining:
             host.drain()
-        # If this process dies now, its last heartbeat must have named the session.
-        self._directory.beat_soon()
 
     async def _hosted(self, host: SessionHost) -> None:
         log = _log.bind(session=host.session_id, epoch=host.epoch)
@@ -156,18 +163,24 @@ class RunnerService:
 
     async def _wait_for_room(self) -> None:
         """Return when a slot is free, and one more session may be owned or an idle one evicted for it."""
-        while self._shared.slots.locked() or (self._is_full and not self._idle()):
+        while not self._has_room:
             await self._room_changes(WAKE_AGAIN_S)
 
-    async def _make_room(self) -> None:
+    async def _make_room(self, wake: Wake) -> None:
         """Evict the session that is idle longest when no more may be owned. Raises NotNow when none goes in time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(EVICT_DEADLINE_S):
                 while self._is_full and (idle := self._idle()):
                     min(idle, key=lambda host: host.idle_since).evict()
+                    await wake.working()
                     await self._room_changes(WAKE_AGAIN_S)
         if self._is_full:
             raise NotNow
+
+    @property
+    def _has_room(self) -> bool:
+        busy = len(self._hosts) - len(self._idle())
+        return busy < self._shared.settings.slots and (not self._is_full or bool(self._idle()))
 
     @property
     def _is_full(self) -> bool:

@@ -94,6 +94,7 @@ class SessionHost:
         self.idle_since = shared.clock.monotonic()
         """Monotonic seconds since which no turn runs; infinite while one does."""
         self.evicted = False
+        self._has_looked = False
         self.leaving = False
         """Whether it may have given the session up already: it does not act on what comes now."""
         self._writer: SessionWriter
@@ -103,8 +104,8 @@ class SessionHost:
 
     @property
     def busy(self) -> bool:
-        """Return whether a turn runs, or waits for a slot."""
-        return self._turn is not None
+        """Return whether a turn runs or waits for a slot, or may be about to: the state was not looked at yet."""
+        return self._turn is not None or not self._has_looked
 
     def look(self) -> None:
         """Look at the state again."""
@@ -189,6 +190,7 @@ class SessionHost:
         while True:
             self._changed.clear()
             await self._questions.state_changed()
+            self._has_looked = True
             step = next_step(
                 self._writer.state,
                 running=self._turn is not None,

@@ -66,6 +66,7 @@ async def gateway(
     *,
     listen: str = "127.0.0.1:0",
     indexer_address: str = "127.0.0.1:1",
+    heartbeat_ttl_s: int = HEARTBEAT_TTL_S,
     **given: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on a free port; without an indexer its lists say that they are not available."""
@@ -81,7 +82,7 @@ async def gateway(
         indexer_address=indexer_address,
         indexer_token_file=indexer_token_file,
         stop_grace_s=0.1,
-        heartbeat_ttl_s=HEARTBEAT_TTL_S,
+        heartbeat_ttl_s=heartbeat_ttl_s,
         **given,
     )
     async with running(gateway_settings) as port:

@@ -22,7 +22,7 @@ from podium.scripted_model import claude_environment
 from podium.settings import ServiceSettings
 from runner.providers.port import Provider, ProviderSettings
 from runner.providers.registry import REGISTRY
-from runner.service import RunnerService, new_runner_id
+from runner.service import WAKE_ACK_S, RunnerService, new_runner_id
 from runner.session_host import Shared
 from runner.settings import RunnerSettings
 from runner.workspaces import Workspaces
@@ -85,7 +85,7 @@ async def runner(
             environment=lambda _: environment,
         )
         directory = RunnerDirectory(log.link, CLOCK, ttl_s=runner_settings.heartbeat_ttl_s)
-        service = RunnerService(shared, directory, WakeQueue(log.link))
+        service = RunnerService(shared, directory, WakeQueue(log.link, ack_wait_s=WAKE_ACK_S))
         running = Runner(shared.runner_id, service, asyncio.Event(), home, runner_settings, shared)
         running.task = asyncio.create_task(service.run(running.stop))
         try:
