@@ -8,7 +8,7 @@ import orjson
 from rich.console import Console
 from rich.theme import Theme
 
-_THEME = Theme(
+THEME = Theme(
     {
         "prompt": "bold cyan",
         "thinking": "dim italic",
@@ -32,7 +32,7 @@ class Mode:
 def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output, or on standard error for what is not the command's result."""
     width = None if (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ else 120
-    return Console(stderr=stderr, theme=_THEME, highlight=False, width=width)
+    return Console(stderr=stderr, theme=THEME, highlight=False, width=width)
 
 
 def write_json(value: Any, *, lines: bool = False) -> None:

@@ -215,9 +215,8 @@ class Transcript:
         self._streaming_is_over()
         style, mark = _ENDS.get(status, ("detail", "ended"))
         self.space()
-        self._console.print(
-            Text.assemble((mark, style), ("  " + " · ".join(filter(None, told)), "detail")), soft_wrap=True
-        )
+        shown = "  " + " · ".join(filter(None, told)) if any(told) else ""
+        self._console.print(Text.assemble((mark, style), (shown, "detail")), soft_wrap=True)
 
     def _streaming_is_over(self) -> None:
         self._interrupt_line()
