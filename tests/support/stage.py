@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
@@ -18,14 +19,15 @@ from podium.eventlog import EventLog, Limits, LogSettings, Role
 from podium.eventlog.server import EmbeddedServer
 from podium.eventlog.servercluster import EmbeddedCluster
 from podium.eventlog.serverconfig import ServerSettings
-from podium.eventlog.serverprocess import free_port
 from podium.scripted_model import claude_environment
 from podium.v1 import session_service_pb2 as api
 from podium.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from podium.v1.session_service_pb2_grpc import SessionServiceStub
 from tests.support import processes
+from tests.support.orders import Orders
 
 TOKEN = "token-of-stage"
+RUNNER_HOST = "h1"
 HEARTBEAT_TTL_S = 2
 READY_S_MAX = 60.0
 PORTS_FROM, PORTS_TO = 18_000, 30_000
@@ -35,8 +37,8 @@ PORTS_FROM, PORTS_TO = 18_000, 30_000
 class Part:
     """One process of the stage: `start`, `kill`, `start` again with the same settings."""
 
-    def __init__(self, module: str, folder: Path, environment: Mapping[str, str], ready: str, *words: str) -> None:
-        self.module, self.folder, self.words = module, folder, words
+    def __init__(self, module: str, folder: Path, environment: Mapping[str, str], ready: str) -> None:
+        self.module, self.folder = module, folder
         self.environment = dict(environment)
         self._ready = ready
         self._around = contextlib.AsyncExitStack()
@@ -44,7 +46,7 @@ class Part:
 
     async def start(self) -> "Part":
         """Start it and wait until it says that it is ready."""
-        starting = processes.service(self.module, self.folder, self.environment, *self.words)
+        starting = processes.service(self.module, self.folder, self.environment)
         self.service = await self._around.enter_async_context(starting)
         await self.service.said(self._ready, READY_S_MAX)
         return self
@@ -111,6 +113,11 @@ class Stage:
         async with EventLog.connect(settings, role) as log:
             yield log
 
+    def nats_cpu_s(self) -> float:
+        """Return the CPU time of all NATS servers so far."""
+        used = [psutil.Process(server.pid).cpu_times() for server in self.servers]
+        return float(sum(times.user + times.system for times in used))
+
     def environment(self, **more: str) -> dict[str, str]:
         """Return what every service is told."""
         return {
@@ -123,9 +130,9 @@ class Stage:
             **more,
         }
 
-    async def part(self, name: str, module: str, ready: str, *words: str, **environment: str) -> Part:
+    async def part(self, name: str, module: str, ready: str, **environment: str) -> Part:
         """Start a process that is told where everything is."""
-        part = Part(module, self.folder / name, self.environment(**environment), ready, *words)
+        part = Part(module, self.folder / name, self.environment(**environment), ready)
         self.around.push_async_callback(part.stop)
         self.parts[name] = part
         return await part.start()
@@ -157,7 +164,7 @@ class Stage:
         for made in (home, work):
             made.mkdir(exist_ok=True)
         told = {
-            "PODIUM_HOST": "h1",
+            "PODIUM_HOST": RUNNER_HOST,
             "PODIUM_RUNNER_NAME": name,
             "PODIUM_ROOTS": json.dumps([str(work)]),
             "PODIUM_STATE_DIR": str(self.folder / "state"),
@@ -167,9 +174,9 @@ class Stage:
         }
         return await self.part(name, "runner", "ready", **claude_environment(home, model_url), **told)
 
-    async def load(self, orders: "Mapping[str, Any]", *, name: str = "load", module: str = "tests.support.load") -> Part:
-        """Start a process that owns sessions and writes numbered events; see tests/support/load.py."""
-        return await self.part(name, module, "attached", json.dumps(orders))
+    async def load(self, orders: Orders, *, name: str = "load", module: str = "tests.support.load") -> Part:
+        """Start a process that owns sessions and writes numbered events."""
+        return await self.part(name, module, "attached", **orders.environment())
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator["Client"]:
@@ -219,9 +226,7 @@ async def stage(folder: Path, *, cluster: bool = False) -> AsyncIterator[Stage]:
         yield whole
 
 
-async def _servers(
-    data: Path, around: contextlib.AsyncExitStack, *, cluster: bool
-) -> Sequence[EmbeddedServer] | list[EmbeddedServer]:
+async def _servers(data: Path, around: contextlib.AsyncExitStack, *, cluster: bool) -> list[EmbeddedServer]:
     if cluster:
         return (await around.enter_async_context(EmbeddedCluster(data))).servers
     return [await around.enter_async_context(EmbeddedServer(ServerSettings(data=data)))]
@@ -233,16 +238,14 @@ _taken: set[int] = set()
 def quiet_port() -> int:
     """Return a free port that no outgoing connection will take."""
     first = PORTS_FROM + os.getpid() % 100 * 100
-    for port in [*range(first, PORTS_TO), *range(PORTS_FROM, first)]:
+    for port in itertools.chain(range(first, PORTS_TO), range(PORTS_FROM, first)):
         if port not in _taken and _is_free(port):
             _taken.add(port)
             return port
-    return free_port()
+    raise OSError(f"no port from {PORTS_FROM} to {PORTS_TO} is free")
 
 
 def _is_free(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))
@@ -251,7 +254,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-async def until(condition: Any, timeout_s: float = 60.0, every_s: float = 0.02) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0, every_s: float = 0.02) -> None:
     """Wait until the coroutine function returns something true."""
     end = time.monotonic() + timeout_s
     while not await condition():
