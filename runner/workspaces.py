@@ -35,11 +35,14 @@ class Workspaces:
 
         Raises ProviderFailed: WORKSPACE_UNKNOWN, WORKSPACE_MISSING, WORKSPACE_OUTSIDE_ROOTS, WORKSPACE_NAME_TAKEN.
         """
+        if directory and name == DEFAULT:
+            message = f"{DEFAULT!r} is the runner's own workspace, not {directory}; choose another name"
+            raise ProviderFailed("WORKSPACE_NAME_TAKEN", message)
         if directory:
             found = self._checked(name, Path(directory))
             self._register(name, found)
             return found
-        if name == DEFAULT and name not in self._read():
+        if name == DEFAULT:
             self._own.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = self._own.resolve() / DEFAULT
             folder.mkdir(exist_ok=True)
@@ -54,7 +57,7 @@ class Workspaces:
         """Return where `path` really is, if that is a folder under a root: links and `..` are followed first."""
         try:
             real = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
                 "WORKSPACE_MISSING", f"workspace {name!r}: {path} cannot be opened: {error}"
             ) from error
@@ -86,8 +89,8 @@ class Workspaces:
     def _read(self) -> dict[str, str]:
         try:
             content = orjson.loads(self._file.read_bytes())
+            return {str(name): str(folder) for name, folder in content.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, orjson.JSONDecodeError) as error:
+        except (OSError, orjson.JSONDecodeError, AttributeError) as error:
             raise ProviderFailed("WORKSPACE_UNKNOWN", f"{self._file} cannot be read: {error}") from error
-        return {str(name): str(folder) for name, folder in content.items()}

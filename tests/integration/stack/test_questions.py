@@ -209,9 +209,9 @@ async def test_a_question_whose_owner_is_killed_ends_with_its_turn(play: Play) -
         first = await play.process(around, "first")
         name = await play.create("ask t1")
         await asked(play, name)
-        await play.process(around, "second")
         await first.kill()
-        (ended,) = await play.ended(name)
+        async with play.runner("second"):
+            (ended,) = await play.ended(name)
         assert (ended.turn_ended.status, ended.turn_ended.problem.code) == (s.TURN_STATUS_LOST, "RUNNER_LOST")
         (resolved,) = await play.events(name, "approval_resolved")
         assert resolved.approval_resolved.outcome == s.APPROVAL_OUTCOME_OWNER_LOST
@@ -224,8 +224,8 @@ async def test_a_question_put_off_outlives_its_runner(play: Play) -> None:
         ids = await asked(play, name)
         await play.until(name, lambda state: is_free(state) and state.turn.deferred)
         await first.kill()
-        await play.process(around, "second")
-        await play.resolve(name, ids["t1"])
-        (ended,) = await play.ended(name)
+        async with play.runner("second"):
+            await play.resolve(name, ids["t1"])
+            (ended,) = await play.ended(name)
         assert ended.turn_ended.status == s.TURN_STATUS_COMPLETED
         assert not runs(await play.state(name))

@@ -276,26 +276,25 @@ async def test_a_drain_gives_running_turns_their_time_and_the_queue_to_the_next_
             assert await first.process.wait() == 0
         assert is_free(await play.state(name))
         assert not await play.events(late, "runner_attached")
-        await play.process(around, "second")
-        _, second = await play.ended(name, 2, seconds=10)
-        assert second.turn_id == queued
-        await play.ended(late, seconds=10)
+        async with play.runner("second"):
+            _, second = await play.ended(name, 2, seconds=10)
+            assert second.turn_id == queued
+            await play.ended(late, seconds=10)
 
 
 async def test_a_turn_that_outlasts_the_drain_is_lost_and_the_queue_is_not(play: Play) -> None:
-    async with AsyncExitStack() as around:
-        first = await play.process(around, "first", PODIUM_DRAIN_S="0.3", PODIUM_SLOTS="1")
+    async with play.runner("first", drain_s=0.3, slots=1) as first:
         (name,) = await hanging(play)
         waits = await play.create("say waits")
         queued = await play.turn(name, "say after")
-        await play.process(around, "second")
-        first.send(signal.SIGTERM)
-        async with asyncio.timeout(15):
-            assert await first.process.wait() == 0
-        lost, completed = await play.ended(name, 2)
-        assert (lost.turn_ended.status, lost.turn_ended.problem.code) == (s.TURN_STATUS_LOST, "RUNNER_DRAINED")
-        assert (completed.turn_id, completed.turn_ended.status) == (queued, s.TURN_STATUS_COMPLETED)
-        await play.ended(waits)
+        async with play.runner("second"):
+            first.stop.set()
+            async with asyncio.timeout(10):
+                await first.task
+            lost, completed = await play.ended(name, 2)
+            assert (lost.turn_ended.status, lost.turn_ended.problem.code) == (s.TURN_STATUS_LOST, "RUNNER_DRAINED")
+            assert (completed.turn_id, completed.turn_ended.status) == (queued, s.TURN_STATUS_COMPLETED)
+            await play.ended(waits)
 
 
 async def test_a_drain_puts_questions_off(play: Play) -> None:
