@@ -21,7 +21,18 @@ from tests.integration.indexer.conftest import fill, table
 from tests.support import stories
 from tests.support.stories import SESSION, Log
 
+ROOT = Path(__file__).parents[3]
 WHOLE = stories.whole()
+
+
+async def in_a_child(script: str, *arguments: object) -> str:
+    """Run Python in a child: opening and closing the live file in this process would drop DuckDB's lock on it."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, *map(str, arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
+    )
+    output, _ = await child.communicate()
+    assert child.returncode == 0, output
+    return output.decode().strip()
 
 
 async def test_rows_and_position_outlive_the_process(tmp_path: Path) -> None:
@@ -48,6 +59,57 @@ async def test_a_transaction_that_fails_leaves_neither_rows_nor_position(live_st
     assert await live_store.table_hashes() == before
     await live_store.commit(project(WHOLE.appends[5:], projected.carries, after=5))
     assert live_store.position == 16
+
+
+CRASHING = """
+import asyncio, os, sys
+from pathlib import Path
+from indexer.projection.project import project
+from indexer.store import open_store
+from tests.support import stories
+
+class Dying:
+    def __init__(self, connection, statements):
+        self.connection, self.left = connection, statements
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+    def execute(self, *what):
+        done = self.connection.execute(*what)
+        self.left -= 1
+        if not self.left:
+            os._exit(9)
+        return done
+
+async def die_after(statements, path):
+    appends = stories.whole().appends
+    async with open_store(path) as store:
+        first = project(appends[:8], {}, after=0)
+        await store.commit(first)
+        store._connection = Dying(store._connection, statements)
+        await store.commit(project(appends[8:], first.carries, after=8))
+        store._connection = store._connection.connection
+
+for statements in range(1, 100):
+    child = os.fork()
+    if not child:
+        asyncio.run(die_after(statements, Path(sys.argv[1]) / f"{statements}.duckdb"))
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+"""
+
+
+async def test_a_crash_after_any_statement_leaves_all_of_a_batch_or_nothing(tmp_path: Path) -> None:
+    await in_a_child(CRASHING, tmp_path)
+    left = {}
+    for path in tmp_path.glob("*.duckdb"):
+        async with open_store(path) as store:
+            left[int(path.stem)] = (store.position, table(store, "SELECT count(*) AS n FROM core.events")[0]["n"])
+    before, after = (8, WHOLE.appends[7].last_revision), (16, 26)
+    assert set(left.values()) == {before, after}
+    assert len(left) > 10
+    assert left[1] == before
+    assert left[max(left)] == after
 
 
 async def test_every_way_to_cut_the_log_gives_equal_hashes(tmp_path: Path) -> None:
@@ -154,16 +216,6 @@ async def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) ->
     assert path.read_bytes().startswith(b"somebody's letters")
 
 
-async def in_a_child(script: str, *arguments: object) -> str:
-    """Run Python in a child: opening and closing the live file in this process would drop DuckDB's lock on it."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *map(str, arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    output, _ = await child.communicate()
-    assert child.returncode == 0, output
-    return output.decode().strip()
-
-
 async def digest(path: Path) -> str:
     return await in_a_child(
         "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())", path
@@ -197,26 +249,24 @@ async def test_a_quiet_file_holds_everything_and_stays_as_it_is_while_commits_go
         assert await digest(quiet.path) != before
 
 
-async def test_a_checkpoint_waits_for_reads_and_they_for_it(live_store: Store) -> None:
-    """Reads without a pause between them would otherwise keep every checkpoint out."""
+async def test_a_checkpoint_waits_for_a_read_of_an_older_state(live_store: Store) -> None:
+    """DuckDB refuses it then; and reads without a pause between them would keep every checkpoint out."""
+    reading = await live_store._cursors.get()
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM core.events").fetchall()
     await fill(live_store, WHOLE)
-    ended = False
+    with pytest.raises(duckdb.Error, match="Cannot CHECKPOINT"):
+        live_store._connection.execute("CHECKPOINT")
 
-    async def read_on() -> int:
-        count = 0
-        while not ended:
-            await live_store.rows("SELECT count(*) FROM core.events a, core.events b, core.events c, range(10)")
-            count += 1
-        return count
+    async def quiet_position() -> int:
+        async with live_store.quiesced() as quiet:
+            return quiet.position
 
-    async with asyncio.TaskGroup() as tasks:
-        readers = [tasks.create_task(read_on()) for _ in range(6)]
-        for number in range(5):
-            await live_store.commit(Projected(Rows(), {}, 100 + number))
-            async with live_store.quiesced() as quiet:
-                assert quiet.position == 100 + number
-        ended = True
-    assert all(reader.result() for reader in readers)
+    waiting = asyncio.ensure_future(quiet_position())
+    assert await live_store.rows("SELECT 1") == [(1,)]
+    reading.execute("ROLLBACK")
+    live_store._cursors.put_nowait(reading)
+    assert await waiting == 16
 
 
 async def test_a_checkpoint_gives_up_on_a_read_that_does_not_end(
