@@ -22,6 +22,10 @@ from podium.v1.session_pb2 import SessionState
 _log = structlog.get_logger()
 
 UNPLACED_MAX = 10_000
+CATALOG_AGE_S_MAX = 60.0
+"""Models change when a client is updated: all are read again after so long."""
+CATALOG_WAIT_S = 1.0
+"""Between looks for the models of runners that have not told of them yet."""
 RELEASED_MAX = 10_000
 """Sessions that wait to be looked at after their runner let go of them; reading heartbeats waits for room."""
 
@@ -32,13 +36,15 @@ Unfinished = Callable[[], Awaitable[list[session_pb2.Session]]]
 class Living:
     """The runners that live now, as this gateway sees them, and the models they told of; kept by `follow`."""
 
-    def __init__(self, directory: RunnerDirectory) -> None:
+    def __init__(self, directory: RunnerDirectory, clock: Clock | None = None) -> None:
         """Take the heartbeats."""
         self._directory = directory
+        self._clock = clock or SystemClock()
         self._runners: Mapping[str, runner_pb2.Runner] = {}
         self._looked = False
         self.catalogs: Sequence[runner_pb2.ModelCatalog] = ()
         """What runners have told of their models, now or before."""
+        self._catalogs: dict[tuple[str, str], runner_pb2.ModelCatalog] = {}
         self.appeared = asyncio.Event()
         self.released: asyncio.Queue[str] = asyncio.Queue(RELEASED_MAX)
         """Sessions that a runner does not name any more, or named when it was lost: ids."""
@@ -66,20 +72,17 @@ class Living:
 
     async def follow(self) -> None:
         """Follow the heartbeats until cancelled."""
-        async with self._directory.watch() as watch:
+        async with self._directory.watch() as watch, asyncio.TaskGroup() as tasks:
             self._runners = watch.living
             await watch.wait_for_first_look()
+            await self._read_catalogs()
             self._looked = True
-            told = 0
+            tasks.create_task(self._follow_catalogs())
             async for change in watch:
                 await self._note_released(change)
-                if isinstance(change, Gone):
-                    continue
                 if isinstance(change, Appeared):
+                    await self._read_catalogs(change.runner.id)
                     self.appeared.set()
-                if isinstance(change, Appeared) or self._providers() != told:
-                    told = self._providers()
-                    await self._read_catalogs()
 
     async def _note_released(self, change: Appeared | Changed | Gone) -> None:
         """Queue the sessions that the runner named before and does not now."""
@@ -92,14 +95,26 @@ class Living:
         for session_id in sorted(before - self._named.get(runner.id, frozenset())):
             await self.released.put(session_id)
 
-    def _providers(self) -> int:
-        return sum(len(runner.providers) for runner in self._runners.values())
+    async def _follow_catalogs(self) -> None:
+        """Read what runners tell of their models: some seconds after they appear, and again when clients changed."""
+        read_all_at = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(CATALOG_WAIT_S)
+            if self._clock.monotonic() - read_all_at >= CATALOG_AGE_S_MAX:
+                read_all_at = self._clock.monotonic()
+                await self._read_catalogs()
+                continue
+            for runner in self.all():
+                if any(one.installed and (runner.id, one.name) not in self._catalogs for one in runner.providers):
+                    await self._read_catalogs(runner.id)
 
-    async def _read_catalogs(self) -> None:
+    async def _read_catalogs(self, runner_id: str | None = None) -> None:
+        """Read the catalogs of one runner, or of all that ever told of some: a client may start when nobody lives."""
         try:
-            self.catalogs = list((await self._directory.catalogs()).values())
+            self._catalogs |= await self._directory.catalogs(runner_id)
         except Unavailable as error:
             _log.warning("model catalogs not read", reason=error.message)
+        self.catalogs = list(self._catalogs.values())
 
 
 class Waker:

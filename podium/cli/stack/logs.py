@@ -17,7 +17,7 @@ TAIL_LINES = 40
 class ServiceLog:
     """The log file of one service."""
 
-    def __init__(self, path: Path, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: Path, on_line: Callable[[str], object] | None = None) -> None:
         """Take the file; each line also goes to `on_line`."""
         self.path = path
         self._on_line = on_line

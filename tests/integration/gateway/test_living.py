@@ -66,8 +66,11 @@ async def until(gateway: Gateway, holds: Callable[[set[str]], bool]) -> None:
 async def test_a_model_alone_finds_its_provider_and_an_effort_it_does_not_take_is_refused(
     gateway: Gateway, runner_log: EventLog
 ) -> None:
-    async with living(runner_log, "models") as runner:
+    async with living(runner_log, "models") as runner, asyncio.timeout(30):
         await until(gateway, lambda ids: runner.id in ids)
+        # The catalog is read after the runner was seen.
+        while not (await gateway.sessions.ListModels(api.ListModelsRequest())).models:
+            await asyncio.sleep(0.02)
         session = (await created(gateway, pool="models", model="opus", effort="low")).session
         assert (session.provider, session.vendor) == ("claude", "anthropic")
         error = await refused(created(gateway, pool="models", model="opus", effort="max"))
@@ -134,3 +137,25 @@ async def test_a_running_turn_whose_runner_is_missing_waits_for_a_runner(
         seen = await gateway.sessions.GetSession(api.GetSessionRequest(name=answer.session.name))
         assert seen.session.status == s.SESSION_STATUS_RUNNING
         assert seen.session.waiting_on == s.WAITING_ON_RUNNER
+
+
+async def test_models_that_are_told_after_the_runner_appeared_are_known(gateway: Gateway, runner_log: EventLog) -> None:
+    late = provider_pb2.Model(value="late", provider="later", vendor="anthropic")
+    runner = runner_pb2.Runner(
+        id=f"r-{fresh()[:8]}",
+        host="h-late",
+        pool="late",
+        providers=[provider_pb2.Provider(name="later", installed=True)],
+        started_at=to_timestamp(CLOCK.now_ns()),
+    )
+    directory = RunnerDirectory(runner_log.link, CLOCK, ttl_s=HEARTBEAT_TTL_S)
+    beating = asyncio.create_task(directory.keep(lambda: runner))
+    try:
+        await until(gateway, lambda ids: runner.id in ids)
+        await directory.put_catalog(runner.id, runner_pb2.ModelCatalog(provider="later", models=[late]))
+        async with asyncio.timeout(20):
+            while not (await gateway.sessions.ListModels(api.ListModelsRequest(provider="later"))).models:
+                await asyncio.sleep(0.02)
+    finally:
+        beating.cancel()
+        await directory.leave()

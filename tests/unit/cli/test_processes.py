@@ -25,7 +25,7 @@ WAIT_S_MAX = 30.0
 
 
 @asynccontextmanager
-async def service(folder: Path, code: str, said: Callable[[str], None] = str) -> AsyncIterator[ServiceProcess]:
+async def service(folder: Path, code: str, said: Callable[[str], object] = str) -> AsyncIterator[ServiceProcess]:
     process = ServiceProcess(
         "service", ["-c", code], service_environment(os.environ, {}), ServiceLog(folder / "log", said)
     )
