@@ -7,10 +7,11 @@ from gateway.catalog import Catalog
 from gateway.decide import Answer, Asked, Command, decide
 from podium.clock import Clock
 from podium.drafts import Draft
-from podium.errors import AlreadyExists, log_unavailable
+from podium.errors import AlreadyExists, NotFound, log_unavailable
 from podium.eventlog import EventLog, StoredAppend, command
 from podium.eventlog.content import LongContent
-from podium.session import evolve, fold, seen
+from podium.session import evolve, fold, id_of, seen
+from podium.v1 import session_pb2 as s
 from podium.v1 import session_service_pb2 as api
 from podium.v1.event_pb2 import Event, TurnRequested
 from podium.v1.session_pb2 import SessionState
@@ -61,7 +62,29 @@ class Commands:
         if answer is None or result.tail.state is None:
             raise log_unavailable("deciding", "the log found the request's facts but not its session")
         _complete(answer, result.position, result.events, result.tail.state)
+        await self._look_back(request, answer, result.tail.state)
         return Done(answer, result.tail.state)
+
+    async def _look_back(self, request: Command, answer: Answer, state: SessionState) -> None:
+        """Find out about a turn that is neither running, waiting, nor the last one: how it ended, or NotFound."""
+        match answer:
+            case api.CancelTurnResponse(status=s.TURN_STATUS_UNSPECIFIED) if isinstance(request, api.CancelTurnRequest):
+                answer.status = await self._status_of(state, request.turn_id)
+            case api.InterruptTurnResponse(effect=api.INTERRUPT_EFFECT_NOTHING) if answer.turn_id != state.last_turn_id:
+                if answer.turn_id:
+                    await self._status_of(state, answer.turn_id)
+            case _:
+                pass
+
+    async def _status_of(self, state: SessionState, turn_id: str) -> s.TurnStatus.ValueType:
+        status = s.TURN_STATUS_UNSPECIFIED
+        async for stored in self._log.history(id_of(state)):
+            if stored.kinds & {"turn_requested", "turn_ended", "turn_cancelled"}:
+                for event in stored.events:
+                    status = _status_after(event) if event.turn_id == turn_id else status
+        if not status:
+            raise NotFound("TURN_NOT_FOUND", f"the session has no turn {turn_id}", turn=turn_id)
+        return status
 
     async def _move_long_prompt(self, request: Command) -> None:
         """Put what is too long for the log into the object store; nobody refers to it if the request is refused."""
@@ -94,6 +117,12 @@ class Commands:
         _complete(answer, stored.position, mine, fold(before, mine))
         newest = await self._log.tail(asked.session_id)
         return Done(answer, newest.state or stored.state)
+
+
+def _status_after(event: Event) -> s.TurnStatus.ValueType:
+    if event.HasField("turn_ended"):
+        return event.turn_ended.status
+    return s.TURN_STATUS_CANCELLED if event.HasField("turn_cancelled") else s.TURN_STATUS_QUEUED
 
 
 def _was_asked(state: SessionState | None, request: Command, asked: Asked) -> bool:

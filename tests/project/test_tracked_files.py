@@ -15,7 +15,7 @@ SETS = ["run", "claude", "image", "test"]
 
 # Each pattern is split, so that this file is not what it finds.
 FORBIDDEN = {
-    "a home folder": rb"/(?:ho" rb"me|Us" rb"ers)/(?!(?:podium|runner|you|me|user|dev)/)[a-z][\w.-]+/",
+    "a home folder": rb"/(?:ho" rb"me|Us" rb"ers)/(?!(?:podium|runner|you|me|user|dev|tmp)/)[a-z][\w.-]+/",
     "root's home": rb"(?<![\w.])/ro" rb"ot/",
     "an index address": rb"(?:--index-url|--extra-index-url|--find-links|UV_INDEX\w*|PIP_INDEX_URL)[ =]+\S*ht"
     rb"tps?:",

@@ -152,6 +152,25 @@ async def test_an_interrupt_prevents_stops_or_changes_nothing(gateway: Gateway, 
     assert late.position == 0
 
 
+async def test_a_turn_that_never_was_is_not_found_and_an_old_one_is_remembered(gateway: Gateway) -> None:
+    first = await created(gateway, "one")
+    name = first.session.name
+    second = await gateway.sessions.StartTurn(api.StartTurnRequest(request_id=fresh(), session=name, turn=said("two")))
+    for turn_id in (first.turn_id, second.turn_id):
+        await gateway.sessions.CancelTurn(api.CancelTurnRequest(request_id=fresh(), session=name, turn_id=turn_id))
+    again = await gateway.sessions.CancelTurn(
+        api.CancelTurnRequest(request_id=fresh(), session=name, turn_id=first.turn_id)
+    )
+    assert again.status == s.TURN_STATUS_CANCELLED
+    unknown = fresh()
+    cancel = api.CancelTurnRequest(request_id=fresh(), session=name, turn_id=unknown)
+    assert (await refused(gateway.sessions.CancelTurn(cancel))).reason == "TURN_NOT_FOUND"
+    interrupt = api.InterruptTurnRequest(request_id=fresh(), session=name, turn_id=unknown)
+    assert (await refused(gateway.sessions.InterruptTurn(interrupt))).reason == "TURN_NOT_FOUND"
+    nothing = await gateway.sessions.InterruptTurn(api.InterruptTurnRequest(request_id=fresh(), session=name))
+    assert nothing.effect == api.INTERRUPT_EFFECT_NOTHING
+
+
 async def test_stopping_drops_the_queue_and_interrupts(gateway: Gateway, runner_log: EventLog) -> None:
     first = await created(gateway, "one")
     name = first.session.name
