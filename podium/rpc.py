@@ -25,6 +25,9 @@ MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
 KEEPALIVE_S = 20
 CONCURRENT_CALLS_MAX = 2000
+RECONNECT_MS = (100, 1000)
+"""First and longest pause between two tries to reach a server that is away; gRPC's own grow to two minutes, in which a
+gateway would say that its indexer is away although it is back."""
 
 _SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -42,6 +45,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
 ]
 
 # grpc's stubs describe the synchronous API; an aio handler and its context are only known here.
