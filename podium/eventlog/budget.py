@@ -1,6 +1,7 @@
 """How many bytes of facts a runner may hold before the log has acknowledged them: its back-pressure."""
 
 import asyncio
+import contextlib
 from collections import deque
 
 UNACKNOWLEDGED_BYTES_MAX = 64 * 1024 * 1024
@@ -31,7 +32,9 @@ class UnacknowledgedBudget:
             if turn.done() and not turn.cancelled():
                 self.release(size)
             else:
-                self._waiting.remove((size, turn))
+                # Gone already when somebody gave bytes back between the cancellation and now.
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove((size, turn))
                 self._hand_out()
             raise
 

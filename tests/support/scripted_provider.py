@@ -148,6 +148,8 @@ async def many(driver: ScriptedDriver, how_many: str) -> None:
     for number in range(int(count)):
         await driver.outbox.emit([message(f"{number} ".ljust(int(size), "."))])
         driver.emitted += 1
+        # As a reader of a pipe does now and then.
+        await asyncio.sleep(0)
 
 
 async def hang(driver: ScriptedDriver, how: str) -> TurnOutcome:

@@ -71,3 +71,15 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(*, given: bool) -> Non
     with pytest.raises(asyncio.CancelledError):
         await impatient
     assert budget.used == 5
+
+
+async def test_a_cancellation_that_meets_a_release_comes_out_as_a_cancellation() -> None:
+    budget = UnacknowledgedBudget(10)
+    await budget.acquire(10)
+    first, second = asyncio.create_task(budget.acquire(5)), asyncio.create_task(budget.acquire(5))
+    await settle()
+    first.cancel()
+    budget.release(10)
+    await asyncio.wait({first, second})
+    assert first.cancelled()
+    assert budget.used == 5

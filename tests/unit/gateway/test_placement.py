@@ -72,7 +72,7 @@ def deferred(*, deadline_s: int, on_deadline: int = s.DEADLINE_ACTION_DENY, owne
             turn_id="t1",
             deferred=True,
             deadline=to_timestamp((deadline_s + 100 * number) * NS),
-            on_deadline=on_deadline,  # type: ignore[arg-type]
+            on_deadline=on_deadline,
         )
     return state
 

@@ -26,7 +26,7 @@ def state(
     if turn:
         made.turn.CopyFrom(s.ActiveTurn(id=turn, interrupt_requested=interrupted))
         for number, (deferred, outcome) in enumerate(asked):
-            made.approvals.add(id=f"a{number}", turn_id=turn, deferred=deferred, outcome=outcome)  # type: ignore[arg-type]
+            made.approvals.add(id=f"a{number}", turn_id=turn, deferred=deferred, outcome=outcome)
     return made
 
 
