@@ -53,6 +53,10 @@ class SessionService:
         """Make a session, its id derived from principal and request id."""
         # Fingerprinted as it was sent: what the settings fill in may change between two tries.
         asked = _asked(request, context, names.session_id_for(rpc.caller().name, request.request_id))
+        wanted = request.turn.model or request.session.model
+        if wanted and self._catalog().find_model(wanted) is None:
+            # A runner may have told of it a moment ago.
+            await self._living.read_catalogs()
         catalog = self._catalog()
         checks.create_session(request, self._settings, catalog)
         require_workspace(self._living.all(), request.session)

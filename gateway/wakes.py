@@ -75,13 +75,13 @@ class Living:
         async with self._directory.watch() as watch, asyncio.TaskGroup() as tasks:
             self._runners = watch.living
             await watch.wait_for_first_look()
-            await self._read_catalogs()
+            await self.read_catalogs()
             self._looked = True
             tasks.create_task(self._follow_catalogs())
             async for change in watch:
                 await self._note_released(change)
                 if isinstance(change, Appeared):
-                    await self._read_catalogs(change.runner.id)
+                    await self.read_catalogs(change.runner.id)
                     self.appeared.set()
 
     async def _note_released(self, change: Appeared | Changed | Gone) -> None:
@@ -102,13 +102,13 @@ class Living:
             await asyncio.sleep(CATALOG_WAIT_S)
             if self._clock.monotonic() - read_all_at >= CATALOG_AGE_S_MAX:
                 read_all_at = self._clock.monotonic()
-                await self._read_catalogs()
+                await self.read_catalogs()
                 continue
             for runner in self.all():
                 if any(one.installed and (runner.id, one.name) not in self._catalogs for one in runner.providers):
-                    await self._read_catalogs(runner.id)
+                    await self.read_catalogs(runner.id)
 
-    async def _read_catalogs(self, runner_id: str | None = None) -> None:
+    async def read_catalogs(self, runner_id: str | None = None) -> None:
         """Read the catalogs of one runner, or of all that ever told of some: a client may start when nobody lives."""
         try:
             self._catalogs |= await self._directory.catalogs(runner_id)
