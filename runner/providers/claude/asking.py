@@ -1,7 +1,6 @@
 """A question of the client on its way to a person and back, while its turn runs."""
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Final
 
 from podium.v1 import event_pb2
@@ -29,7 +28,7 @@ async def answer(running: RunningTurn, outbox: Outbox, asked: "Asked", native_mo
     running.asking += 1
     running.has_begun = True
     try:
-        given = await _asked(outbox, question, can_defer=not asked.agent_id)
+        given = await _asked(running, outbox, question, can_defer=not asked.agent_id)
     except AnswerDeferred:
         return await _put_off(running, asked, native_mode)
     except Exception as wrong:
@@ -38,18 +37,20 @@ async def answer(running: RunningTurn, outbox: Outbox, asked: "Asked", native_mo
         raise
     finally:
         running.asking -= 1
-        running.heard_s = time.monotonic()
+        running.heard_now()
     return approvals.reply(given, asked.native_name, asked.arguments)
 
 
-async def _asked(outbox: Outbox, question: event_pb2.ApprovalRequested, *, can_defer: bool) -> Answer:
+async def _asked(
+    running: RunningTurn, outbox: Outbox, question: event_pb2.ApprovalRequested, *, can_defer: bool
+) -> Answer:
     """Return the answer. A sub-agent's question cannot outlive its process: it is asked on, but for a drain."""
     while True:
-        asked_s = time.monotonic()
+        asked_s = running.clock.monotonic()
         try:
             return await outbox.ask(question)
         except AnswerDeferred:
-            if can_defer or time.monotonic() - asked_s < _DRAIN_S:
+            if can_defer or running.clock.monotonic() - asked_s < _DRAIN_S:
                 raise
 
 

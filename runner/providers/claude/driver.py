@@ -64,7 +64,7 @@ class ClaudeDriver:
 
     async def run_turn(self, turn: TurnSpec) -> TurnOutcome:
         """Run one turn to its end. See the port."""
-        running = self._running = RunningTurn(turn)
+        running = self._running = RunningTurn(turn, self._clock)
         self._normaliser.begin(turn.turn_id)
         try:
             return await self._run(running)
@@ -113,6 +113,7 @@ class ClaudeDriver:
         if running.interrupted and not turn.resumes_deferred:
             return _INTERRUPTED
         running.is_open = True
+        running.heard_now()
         size_bytes = await asyncio.to_thread(transcript.size_bytes, self._client.transcript)
         if content:
             await connection.say(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from podium import names
-from podium.clock import SystemClock
+from podium.clock import Clock, SystemClock
 from podium.v1 import provider_pb2
 from runner.processes import Launch
 from runner.providers import problems
@@ -35,10 +35,11 @@ class ClaudeProvider:
     vendor: str = VENDOR
     capabilities: provider_pb2.Capabilities = CAPABILITIES
 
-    def __init__(self, settings: ProviderSettings, limits: Limits | None = None) -> None:
+    def __init__(self, settings: ProviderSettings, limits: Limits | None = None, clock: Clock | None = None) -> None:
         """Take the runner's settings for this provider."""
         self._settings: Final = settings
         self._limits: Final = limits
+        self._clock: Final = clock
 
     async def probe(self) -> provider_pb2.Provider:
         """Return what is there of the client. See the port."""
@@ -71,7 +72,9 @@ class ClaudeProvider:
         if executable is None or not probe.sdk_is_there():
             raise ProviderFailed(problems.NOT_INSTALLED, f"Claude Code is not installed. {probe.INSTALL_HINT}")
         require_allowed(spec.permission_mode, allow_bypass=self._settings.allow_bypass)
-        return ClaudeDriver(spec, outbox, executable, allow_bypass=self._settings.allow_bypass, limits=self._limits)
+        return ClaudeDriver(
+            spec, outbox, executable, allow_bypass=self._settings.allow_bypass, limits=self._limits, clock=self._clock
+        )
 
     def _executable(self) -> Path | None:
         return probe.find_executable(self._settings.executable, self._settings.environment)

@@ -1,12 +1,12 @@
 """A turn that runs: what was heard of it, and when it is over."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from podium.clock import Clock
 from runner.providers.claude.normalise import Fed
 from runner.providers.claude.records import JsonObject, text
 from runner.providers.claude.transcript import OpenCall
@@ -56,6 +56,7 @@ class RunningTurn:
     """The one turn of a driver."""
 
     turn: TurnSpec
+    clock: Clock
     end: asyncio.Future[Ending] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     result: JsonObject | None = None
     interrupted: bool = False
@@ -66,13 +67,20 @@ class RunningTurn:
     """The client asked or said something."""
     asking: int = 0
     """Questions a person has not answered yet."""
-    heard_s: float = field(default_factory=time.monotonic)
+    heard_s: float = field(init=False)
     _state: str = ""
     _background_tasks: int = 0
 
+    def __post_init__(self) -> None:
+        self.heard_now()
+
+    def heard_now(self) -> None:
+        """The client is as if heard now."""
+        self.heard_s = self.clock.monotonic()
+
     def hear(self, fed: Fed) -> None:
         """Take a record of the client into account."""
-        self.heard_s = time.monotonic()
+        self.heard_now()
         if not self.is_open:
             return
         self.has_begun = self.has_begun or fed.kind in ("assistant", "user", "result")
@@ -94,7 +102,7 @@ class RunningTurn:
         """Wait for the turn's end, within the limits, and return it. Raises what `fail` was told."""
         interrupted_s: float | None = None
         while not self.end.done():
-            now_s = time.monotonic()
+            now_s = self.clock.monotonic()
             if self.asking:
                 self.heard_s = now_s
             if self.interrupted:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from google.protobuf.message import Message as ProtoMessage
 
+from podium.clock import Clock
 from podium.drafts import Draft
 from podium.scripted_model import ScriptedModel, claude_environment
 from podium.v1 import content_pb2, event_pb2, runner_pb2, session_pb2
@@ -165,6 +166,7 @@ class Rig:
         outbox: RecordingOutbox,
         *,
         limits: Limits | None = None,
+        clock: Clock | None = None,
         allow_bypass: bool = True,
         executable: Path | None = None,
         **changes: Any,
@@ -172,7 +174,7 @@ class Rig:
         """A driver that is closed afterwards; keyword arguments change the SessionSpec."""
         spec = self.spec(model, **changes)
         settings = ProviderSettings(environment=spec.environment, executable=executable, allow_bypass=allow_bypass)
-        driver = await ClaudeProvider(settings, limits).open(spec, outbox)
+        driver = await ClaudeProvider(settings, limits, clock).open(spec, outbox)
         try:
             yield driver
         finally:

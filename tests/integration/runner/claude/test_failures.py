@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from podium.clock import ManualClock
 from podium.scripted_model import (
     Attempts,
     Drop,
@@ -193,11 +194,13 @@ async def test_a_client_that_ignores_an_interrupt_is_ended(rig: Rig) -> None:
 
 async def test_a_silent_client_is_ended(rig: Rig) -> None:
     stalled = Reply(text=LONG, pace=Pace(piece_chars=4), ends=Stall(after_pieces=5))
-    outbox = RecordingOutbox()
-    limits = Limits(silence_s=3.0)
+    outbox, clock = RecordingOutbox(), ManualClock()
     script = Script([Reply(text="well")], scenarios={"stall": [stalled]})
-    async with ScriptedModel(script) as model, rig.driver(model, outbox, limits=limits) as driver:
-        silent = await driver.run_turn(turn("[[scenario:stall]]"))
+    async with ScriptedModel(script) as model, rig.driver(model, outbox, clock=clock) as driver:
+        running = asyncio.create_task(driver.run_turn(turn("[[scenario:stall]]")))
+        await outbox.until(lambda: len(outbox.deltas) >= 5)
+        clock.advance(Limits().silence_s + 1)
+        silent = await running
         after = await driver.run_turn(turn("more"))
     assert (silent.status, code(silent)) == (FAILED, problems.SILENT)
     assert after.status == session_pb2.TURN_STATUS_COMPLETED
@@ -205,13 +208,14 @@ async def test_a_silent_client_is_ended(rig: Rig) -> None:
 
 
 async def test_a_person_may_take_longer_than_the_silence_limit(rig: Rig) -> None:
-    outbox = RecordingOutbox(lambda _: None)
+    outbox, clock = RecordingOutbox(lambda _: None), ManualClock()
     call = ToolCall("Bash", {"command": "touch x"})
     script = Script([Reply(tool=call), Reply(text="done")])
-    async with ScriptedModel(script) as model, rig.driver(model, outbox, limits=Limits(silence_s=2.0)) as driver:
+    async with ScriptedModel(script) as model, rig.driver(model, outbox, clock=clock) as driver:
         running = asyncio.create_task(driver.run_turn(turn()))
         await outbox.until(lambda: outbox.questions)
-        done, _ = await asyncio.wait((running,), timeout=3.0)
+        clock.advance(Limits().silence_s + 1)
+        done, _ = await asyncio.wait((running,), timeout=1.0)  # four looks at the clock
         assert not done
         outbox.answer(ALLOW)
         ended = await running

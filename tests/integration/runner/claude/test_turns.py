@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from podium.clock import ManualClock
 from podium.scripted_model import Conversation, Pace, Reply, Script, ScriptedModel, Stall, ToolCall, Turns, Usage
 from podium.v1 import event_pb2, runner_pb2, session_pb2
-from runner.providers.port import Answer
+from runner.providers.port import Answer, AnswerDeferred
 from tests.integration.runner.claude.claude_rig import ALLOW, DENY, RecordingOutbox, Rig, code, resumed, turn
 
 pytestmark = pytest.mark.claude
@@ -313,3 +314,22 @@ async def test_a_sub_agents_question_is_lost_with_its_process_and_the_turn_says_
     assert ended.problem is not None
     assert "sub-agent" in ended.problem.message
     assert not (rig.workspace / "f.txt").exists()
+
+
+async def test_a_sub_agents_question_is_asked_on_when_nobody_answers_for_long(rig: Rig) -> None:
+    clock = ManualClock()
+
+    class Slow(RecordingOutbox):
+        async def ask(self, question: event_pb2.ApprovalRequested) -> Answer:
+            self.questions.append(question)
+            if len(self.questions) < 3:
+                clock.advance(600)
+                raise AnswerDeferred
+            return ALLOW
+
+    outbox = Slow()
+    async with ScriptedModel(child_asks()) as model, rig.driver(model, outbox, clock=clock) as driver:
+        ended = await driver.run_turn(turn())
+    assert ended.status == COMPLETED
+    assert len({asked.tool_use_id for asked in outbox.questions}) == 1
+    assert (rig.workspace / "f.txt").exists()
