@@ -69,4 +69,4 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
     except asyncio.IncompleteReadError as ended:
         return ended.partial
     except asyncio.LimitOverrunError as longer:
-        return await stream.readexactly(longer.consumed)
+        return await stream.readexactly(min(longer.consumed, LINE_BYTES_MAX))
