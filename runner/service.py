@@ -35,11 +35,11 @@ WORKSPACES_SHOWN_MAX = 1000
 
 
 class LeaveAlone(Exception):
-    """There is nothing to take over, or somebody alive has it."""
+    """There is nothing to do for the session, or its host is another one."""
 
 
 class NotNow(Exception):
-    """The owner does not show itself, but not for long enough: it may be there. Or another runner here must take it."""
+    """The owner is there, or was a moment ago; or another runner of the host must take it."""
 
 
 def new_runner_id(name: str) -> str:
@@ -106,7 +106,8 @@ class RunnerService:
         except LeaveAlone:
             await wake.ack()
         except NotNow:
-            await wake.nak(WAKE_AGAIN_S)
+            # Not more than twenty times: that must last until a lost owner is seen to be gone.
+            await wake.nak(max(WAKE_AGAIN_S, self._shared.settings.heartbeat_ttl_s / 10))
         except PodiumError as error:
             _log.warning("wake put off", session=wake.session_id, reason=error.message)
             await wake.nak(WAKE_AGAIN_S)
@@ -127,8 +128,7 @@ class RunnerService:
         reason = e.ATTACH_REASON_CLAIMED
         if state.HasField("owner") and state.owner.runner != runner_id:
             if not watch.is_gone(state.owner.runner):
-                if state.owner.runner in watch.living:
-                    raise LeaveAlone
+                # The gateway that sent the wake knows more, or we will know it soon.
                 raise NotNow
             reason = e.ATTACH_REASON_TAKEN_OVER
         return e.RunnerAttached(runner=runner_id, host=settings.host, epoch=state.epoch + 1, reason=reason)
