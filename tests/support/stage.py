@@ -20,6 +20,7 @@ from podium.eventlog.server import EmbeddedServer
 from podium.eventlog.servercluster import EmbeddedCluster
 from podium.eventlog.serverconfig import ServerSettings
 from podium.scripted_model import claude_environment
+from podium.v1 import analytics_service_pb2 as analytics
 from podium.v1 import session_service_pb2 as api
 from podium.v1.analytics_service_pb2_grpc import AnalyticsServiceStub
 from podium.v1.session_service_pb2_grpc import SessionServiceStub
@@ -197,6 +198,16 @@ class Client:
     def __post_init__(self) -> None:
         self.sessions = SessionServiceStub(self.channel)
         self.analytics = AnalyticsServiceStub(self.channel)
+
+    async def projected(self, position: int, timeout_s: float = 120.0) -> None:
+        """Wait until the projection has everything up to a position."""
+
+        async def there() -> bool:
+            found = await self.analytics.GetProjection(analytics.GetProjectionRequest())
+            assert not found.problem, found.problem
+            return found.position >= position
+
+        await until(there, timeout_s)
 
     async def make_sessions(self, count: int, prefix: str = "session") -> list[str]:
         """Make sessions and return their ids."""
