@@ -136,8 +136,10 @@ def test_values_that_begin_with_a_dash_stay_values() -> None:
         arguments(Start("x", resumes=False, schema_json="x" * 130_000))
 
 
-def test_capabilities_name_every_permission_mode() -> None:
-    modes = {session_pb2.PermissionMode.Value(name) for name in CAPABILITIES.permission_modes}
+def test_capabilities_name_every_permission_mode_in_the_words_of_the_contract() -> None:
+    modes = {
+        session_pb2.PermissionMode.Value(f"PERMISSION_MODE_{word.upper()}") for word in CAPABILITIES.permission_modes
+    }
     assert modes == set(PERMISSION_MODES) == set(session_pb2.PermissionMode.values()) - {0}
 
 
