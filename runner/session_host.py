@@ -351,15 +351,19 @@ class SessionHost:
         self._driver_mode = session.permission_mode
         return self._driver
 
+    def workspace(self) -> Path:
+        """Return the session's folder, looked at anew. Raises ProviderFailed."""
+        session = self.state.session
+        return self._shared.workspaces.folder(session.workspace, session.directory)
+
     async def _open(self, session: s.Session) -> Driver:
         provider = self._shared.providers.get(session.provider)
         if provider is None:
             raise ProviderFailed("PROVIDER_UNKNOWN", f"this runner has no provider {session.provider!r}")
-        workspace = self._shared.workspaces.folder(session.workspace, session.directory)
         spec = SessionSpec(
             session_id=self.session_id,
             epoch=self.epoch,
-            workspace=workspace,
+            workspace=self.workspace(),
             state_dir=self._shared.folder(self.session_id),
             environment=self._shared.environment(session.provider),
             provider_session_id=session.provider_session_id,

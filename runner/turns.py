@@ -11,9 +11,10 @@ from podium.clock import to_ns
 from podium.drafts import Draft
 from podium.errors import PodiumError
 from podium.eventlog import BlobError
-from podium.session import pending_approvals
+from podium.session import pending_approvals, prompt_text
 from podium.v1 import event_pb2 as e
 from podium.v1 import session_pb2 as s
+from runner.mentions import require_inside
 from runner.patience import patiently
 from runner.providers.port import ProviderFailed, TurnOutcome, TurnSpec
 from runner.steps import may_start
@@ -131,6 +132,7 @@ class TurnRun:
         # Asked twice: somebody may stop the turn before its client is there, and while it starts.
         if stopped := self._stopped():
             return stopped
+        await asyncio.to_thread(require_inside, prompt_text(spec.prompt), self._host.workspace())
         driver = await self._host.driver()
         return self._stopped() or await driver.run_turn(spec)
 

@@ -56,6 +56,7 @@ PROBLEMS: Final[Mapping[str, str]] = MappingProxyType(
 
 RUNNER_PROBLEMS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "PATH_OUTSIDE_WORKSPACE": "Copy the file into the workspace, or ask the agent to read it: that asks a person.",
         "PROMPT_LOST": "The prompt's content is not in the object store any more; send it again.",
         "PROVIDER_UNKNOWN": "Start a runner that has the session's provider; PODIUM_PROVIDERS says what one offers.",
         "RUNNER_DRAINED": "The runner shut down before the turn was over; send the prompt again.",
