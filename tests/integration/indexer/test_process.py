@@ -23,6 +23,8 @@ from tests.support.processes import Service, service
 
 SESSIONS = 20
 EVENTS_PER_APPEND = 25
+EVENTS_PER_S = 2_500
+REBUILD_S_MAX = 300.0
 
 
 def environment(settings: ServiceSettings, folder: Path, **given: str) -> Mapping[str, str]:
@@ -48,13 +50,14 @@ async def reached(process: Service, position: int) -> None:
 
 
 async def write_on(writer: Pen, sessions: list[str], enough: asyncio.Event) -> None:
-    """Append to all sessions in turn, without a pause, until it is enough."""
+    """Append to all sessions in turn, up to 2,500 events a second, until it is enough."""
     text = stories.text("x" * 300)
     while not enough.is_set():
         for session_id in sessions:
             said = Draft(e.Message(role=e.ROLE_ASSISTANT, content=[text], model="m"), turn_id=stories.TURN_1)
             used = Draft(stories.usage("m", uncached_input_tokens=1, output_tokens=1), turn_id=stories.TURN_1)
             drafts = [said, used] * (EVENTS_PER_APPEND // 2)
+            await asyncio.sleep(EVENTS_PER_APPEND / EVENTS_PER_S)
             await writer.append(session_id, [*drafts, Draft(e.TurnEnded(), turn_id=stories.TURN_1)])
             await writer.append(session_id, [Draft(e.TurnRequested(), turn_id=stories.TURN_1)])
             await writer.append(session_id, [Draft(e.TurnStarted(), turn_id=stories.TURN_1)])
@@ -104,7 +107,7 @@ async def check(settings: ServiceSettings, folder: Path, writer: Pen) -> None:
         assert len(results) <= 2  # the very first turn of a session was never started here
         hashes = await indexer.store.table_hashes()
     async with following(settings, folder / "rebuilt.duckdb") as rebuilt:
-        await rebuilt.reach(writer.position)
+        await rebuilt.progress.reach(writer.position, timeout_s=REBUILD_S_MAX)
         assert await rebuilt.store.table_hashes() == hashes
 
 
