@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from podium.clock import to_timestamp
-from podium.session import advance, fold, next_created_at
+from podium.clock import NS, to_ns, to_timestamp
+from podium.session import advance, fold, next_created_ns
 from podium.v1 import event_pb2 as e
 from podium.v1.session_pb2 import SessionState
 
@@ -33,7 +33,7 @@ Body: TypeAlias = (
 """What can have happened: any body of an Event."""
 
 _KINDS = {
-    field.message_type.name: field.name
+    getattr(e, field.message_type.name): field.name
     for field in e.Event.DESCRIPTOR.oneofs_by_name["body"].fields
     if field.message_type is not None
 }
@@ -41,7 +41,7 @@ _KINDS = {
 
 def kind_of(body: Body) -> str:
     """Return the body's field name in Event, e.g. `turn_started`."""
-    return _KINDS[body.DESCRIPTOR.name]
+    return _KINDS[type(body)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +74,41 @@ class Author:
 
 
 def stamp(
-    state: SessionState | None, drafts: Sequence[Draft], author: Author, *, now_ns: int, after_position: int
+    state: SessionState | None,
+    drafts: Sequence[Draft],
+    author: Author,
+    *,
+    now_ns: int,
+    after_position: int,
+    said_at_ns: Sequence[int] | None = None,
 ) -> tuple[list[e.Event], SessionState]:
     """Return the drafts as events that follow `state`, and the state after them.
 
     Revisions go on without a gap, `created_at` rises by at least 1 µs, `recorded_at` is `now_ns`.
-    `after_position` is the position the append is guarded with. `state` stays as it is.
+    `after_position` is the position the append is guarded with. `state` stays as it is. `said_at_ns`: when each draft
+    happened that does not say so itself; None = now.
     """
     events: list[e.Event] = []
     after = fold(state, ())
-    for draft in drafts:
-        happened_at_ns = now_ns if draft.happened_at_ns is None else draft.happened_at_ns
-        event = e.Event(
-            id=author.new_id(now_ns),
-            session_id=author.session_id,
-            revision=after.session.revision + 1,
-            created_at=next_created_at(after, happened_at_ns),
-            recorded_at=to_timestamp(now_ns),
-            turn_id=draft.turn_id,
-            source=draft.source,
-            runner=author.runner,
-            epoch=author.epoch,
-            principal=draft.principal,
-            causation_id=draft.causation_id,
-            request_fingerprint=draft.request_fingerprint,
-            traceparent=draft.traceparent,
-            parent_tool_use_id=draft.parent_tool_use_id,
-            may_ignore=draft.may_ignore,
-            after_position=after_position,
-        )
+    created_ns, times_ns = to_ns(after.session.updated_at), said_at_ns or [now_ns] * len(drafts)
+    # What all have in common is set once and copied: a busy owner stamps thousands a second.
+    common = e.Event(
+        session_id=author.session_id,
+        recorded_at=to_timestamp(now_ns),
+        runner=author.runner,
+        epoch=author.epoch,
+        after_position=after_position,
+    )
+    for revision, (draft, said_ns) in enumerate(zip(drafts, times_ns, strict=True), after.session.revision + 1):
+        happened_at_ns = said_ns if draft.happened_at_ns is None else draft.happened_at_ns
+        created_ns = next_created_ns(created_ns, happened_at_ns)
+        event = e.Event()
+        event.CopyFrom(common)
+        event.id = author.new_id(now_ns)
+        event.revision = revision
+        event.created_at.seconds, event.created_at.nanos = divmod(created_ns, NS)
+        event.source = draft.source
+        _describe(event, draft)
         body: e.Message = getattr(event, kind_of(draft.body))
         # SetInParent first: a body without any field set must still say what happened.
         body.SetInParent()
@@ -110,3 +116,21 @@ def stamp(
         events.append(event)
         advance(after, event)
     return events, after
+
+
+def _describe(event: e.Event, draft: Draft) -> None:
+    """Set what most drafts leave empty."""
+    if draft.turn_id:
+        event.turn_id = draft.turn_id
+    if draft.principal:
+        event.principal = draft.principal
+    if draft.causation_id:
+        event.causation_id = draft.causation_id
+    if draft.request_fingerprint:
+        event.request_fingerprint = draft.request_fingerprint
+    if draft.traceparent:
+        event.traceparent = draft.traceparent
+    if draft.parent_tool_use_id:
+        event.parent_tool_use_id = draft.parent_tool_use_id
+    if draft.may_ignore:
+        event.may_ignore = True

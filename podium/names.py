@@ -59,7 +59,9 @@ def new_id(now_ns: int) -> str:
     # The 12 bits after the version carry the fraction of the millisecond, so that ids sort as they were made.
     fraction = (now_ns % 1_000_000) * 4096 // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random))
+    # Written out here: uuid.UUID takes four times as long, and every event gets one.
+    digits = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def derived_id(*parts: str) -> str:

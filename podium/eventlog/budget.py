@@ -19,10 +19,16 @@ class UnacknowledgedBudget:
         self.used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are free and nobody waits before us; return whether they were."""
+        if self._waiting or not self._fits(size):
+            return False
+        self.used += size
+        return True
+
     async def acquire(self, size: int) -> None:
         """Return once `size` bytes are free and taken. More than the whole limit is given when nothing is used."""
-        if not self._waiting and self._fits(size):
-            self.used += size
+        if self.take(size):
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))

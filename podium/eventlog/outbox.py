@@ -27,12 +27,13 @@ Condition = Callable[[SessionState], bool]
 
 @dataclass(slots=True)
 class Queued:
-    """A draft with its event id, and what must hold for it to be appended (None = nothing)."""
+    """A draft with its event id, what must hold for it to be appended (None = nothing), and when it was handed in."""
 
     draft: Draft
     event_id: str
     size: int
-    only_if: Condition | None = None
+    only_if: Condition | None
+    said_at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ class Outbox:
         """Return what is not acknowledged, in bytes of the budget."""
         return sum(queued.size for queued in (*self.batch, *self._queue))
 
-    def put(self, draft: Draft, event_id: str, size: int, only_if: Condition | None = None) -> None:
-        """Queue a draft."""
-        self._queue.append(Queued(draft, event_id, size, only_if))
+    def put(self, draft: Draft, event_id: str, size: int, only_if: Condition | None = None, *, said_at_ns: int) -> None:
+        """Queue a draft; `said_at_ns` is when it happened unless it says so itself."""
+        self._queue.append(Queued(draft, event_id, size, only_if, said_at_ns))
         self.queued += 1
 
     def take(self) -> bool:
@@ -110,7 +111,10 @@ class Outbox:
             ids = iter([queued.event_id for queued in self.batch])
             author = Author(self._session_id, lambda _: next(ids), self._runner, self._epoch)
             drafts = [queued.draft for queued in self.batch]
-            events, state = stamp(tail.state, drafts, author, now_ns=now_ns(), after_position=tail.position)
+            said_at_ns = [queued.said_at_ns for queued in self.batch]
+            events, state = stamp(
+                tail.state, drafts, author, now_ns=now_ns(), after_position=tail.position, said_at_ns=said_at_ns
+            )
             self.stamped = Stamped(events, state, tail.position)
         return self.stamped
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Self
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -104,13 +103,13 @@ class SessionWriter:
         for draft in drafts:
             self._raise_if_ended()
             now_ns, size = self._clock.now_ns(), size_of(draft)
-            await self._budget.acquire(size)
-            if self._is_ended:
-                self._budget.release(size)
-                self._raise_if_ended()
+            if not self._budget.take(size):
+                await self._budget.acquire(size)
+                if self._is_ended:
+                    self._budget.release(size)
+                    self._raise_if_ended()
             # When it happened is now, not when the log has time for it.
-            timed = draft if draft.happened_at_ns is not None else replace(draft, happened_at_ns=now_ns)
-            self._outbox.put(timed, self._new_id(now_ns), size, only_if)
+            self._outbox.put(draft, self._new_id(now_ns), size, only_if, said_at_ns=now_ns)
             self._work.set()
 
     async def flush(self) -> Tail:

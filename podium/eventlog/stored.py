@@ -26,6 +26,8 @@ _EVENTS_LENGTH = "Podium-Events-Length"
 _FIRST, _LAST = "Podium-First-Revision", "Podium-Last-Revision"
 _PROVIDER, _WORKSPACE, _KINDS = "Podium-Provider", "Podium-Workspace", "Podium-Kinds"
 _HEADERS_BYTES_MAX = 4096
+_EVENTS_FIELD = Append.EVENTS_FIELD_NUMBER
+_STATE_FIELD = Append.STATE_FIELD_NUMBER
 _UNQUOTED = " /:@+,;=()[]{}~!$&*"
 
 
@@ -139,8 +141,9 @@ class StoredAppend:
 
 def encode(events: Sequence[Event], state: SessionState) -> tuple[dict[str, str], bytes]:
     """Return headers and payload of the message that appends `events`. Raises AppendTooLarge."""
-    events_part = Append(events=events).SerializeToString()
-    payload = events_part + Append(state=state).SerializeToString()
+    # Written field by field: an Append would first copy all of it.
+    events_part = b"".join([field(_EVENTS_FIELD, event.SerializeToString()) for event in events])
+    payload = events_part + field(_STATE_FIELD, state.SerializeToString())
     if len(payload) > APPEND_BYTES_MAX - _HEADERS_BYTES_MAX:
         raise AppendTooLarge(
             f"{len(events)} events of {state.session.name} take {len(payload)} bytes with the state, "
@@ -155,6 +158,21 @@ def encode(events: Sequence[Event], state: SessionState) -> tuple[dict[str, str]
         _KINDS: ",".join(sorted({event.WhichOneof("body") or "" for event in events})),
     }
     return headers, payload
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a length-delimited protobuf field: a message, string or bytes, already serialised."""
+    length = len(content)
+    if length < 0x80:
+        return bytes((number << 3 | 2, length)) + content
+    if length < 0x4000:
+        return bytes((number << 3 | 2, length & 0x7F | 0x80, length >> 7)) + content
+    head = bytearray((number << 3 | 2,))
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + content
 
 
 def nanoseconds(rfc3339: str) -> int:

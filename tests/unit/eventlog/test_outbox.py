@@ -28,7 +28,7 @@ def start() -> Tail:
 def outbox(texts: list[str], size: int = 300) -> Outbox:
     box = Outbox(SESSION, "r1", 1)
     for number, text in enumerate(texts):
-        box.put(note(text), f"id-{number}", size)
+        box.put(note(text), f"id-{number}", size, said_at_ns=NS)
     return box
 
 
@@ -46,7 +46,7 @@ def test_a_batch_has_at_most_so_many_events() -> None:
 def test_a_batch_above_its_size_is_one_event(sizes: list[int]) -> None:
     box = Outbox(SESSION, "r1", 1)
     for number, size in enumerate(sizes):
-        box.put(note(""), str(number), size)
+        box.put(note(""), str(number), size, said_at_ns=NS)
     taken = []
     while box.take():
         assert len(box.batch) == 1 or sum(queued.size for queued in box.batch) <= EVENTS_BYTES_MAX
@@ -73,7 +73,7 @@ def test_whatever_becomes_of_appends_every_draft_is_stored_once_in_order(
     while put < count or box.has_more:
         for _ in range(data.draw(st.integers(0 if box.has_more else 1, 5))):
             if put < count:
-                box.put(note(str(put)), f"id-{put}", 300)
+                box.put(note(str(put)), f"id-{put}", 300, said_at_ns=NS)
                 put += 1
         if not box.take():
             continue
@@ -109,7 +109,7 @@ def test_a_batch_in_doubt_neither_grows_nor_shrinks() -> None:
     box.take()
     stamped = box.stamp(start(), lambda: NS)
     box.in_doubt = True
-    box.put(note("b"), "id-b", 300, lambda _: False)
+    box.put(note("b"), "id-b", 300, lambda _: False, said_at_ns=NS)
     box.take()
     assert box.leave_out(SessionState()) == 0
     assert box.stamp(start(), lambda: NS + 1) is stamped
@@ -131,7 +131,7 @@ def test_a_batch_behind_a_foreign_fact_is_stamped_anew_under_the_same_ids() -> N
 
 def test_what_a_foreign_fact_has_overtaken_is_left_out_and_counts_as_settled() -> None:
     box = outbox(["a"])
-    box.put(note("only sometimes"), "id-s", 1_000, lambda state: state.epoch == 7)
+    box.put(note("only sometimes"), "id-s", 1_000, lambda state: state.epoch == 7, said_at_ns=NS)
     box.take()
     assert box.leave_out(SessionState(epoch=7)) == 0
     assert box.leave_out(SessionState(epoch=8)) == 1_000
