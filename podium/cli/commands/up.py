@@ -102,7 +102,6 @@ async def _run(stack: Stack, console: Console) -> None:
 def _welcome(stack: Stack, console: Console) -> None:
     """Say where everything is and what to type next."""
     folder = stack.folder
-    where = "" if folder.path == home.state_home() else f" --data {folder.path}"
     console.print(f"\n[good]✔[/] [bold]Podium is ready[/] at [id]{stack.address}[/]\n")
     for name, value in (("data", folder.path), ("token", folder.token_file), ("logs", folder.logs)):
         console.print(f"  {name:6} {escape(str(value))}", soft_wrap=True)
@@ -110,7 +109,7 @@ def _welcome(stack: Stack, console: Console) -> None:
     for provider in stack.runner.providers:
         if provider.hint:
             console.print(f"         [warn]{escape(provider.display_name)}: {escape(provider.hint)}[/]", soft_wrap=True)
-    console.print(f'\nIn another terminal:  [bold]podium run{escape(where)} "explain this repo"[/]')
+    console.print('\nIn another terminal:  [bold]podium run "explain this repo"[/]')
     console.print("[detail]Ctrl-C here ends Podium; sessions go on when it is started again.[/]\n")
 
 
