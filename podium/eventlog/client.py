@@ -11,7 +11,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
@@ -19,6 +19,8 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
 log = logging.getLogger(__name__)
+
+CANCELLATIONS_MAX = 100
 
 
 class DirectClient(Client):
@@ -70,7 +72,8 @@ class AbortingTransport(TcpTransport):
         return True
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        """Connect, again after `close`."""
+        """Connect, again after `close`; what is left of an earlier attempt is closed, nats-py leaves it open."""
+        self.close()
         self._given_up = False
         await super().connect(uri, buffer_size, connect_timeout)
 
@@ -84,6 +87,26 @@ class AbortingTransport(TcpTransport):
         self._given_up = True
         if self._io_writer is not None:
             self._io_writer.transport.abort()
+
+
+async def within(timeout_s: float, work: Coroutine[None, None, None]) -> None:
+    """Do some work of the client, or raise TimeoutError; it has ended in either case.
+
+    Before Python 3.12 `asyncio.wait_for`, of which the client is made, may swallow a cancellation; a client that tries
+    for ever would then really do so. It is cancelled again until it listens.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=timeout_s)
+        if not task.done():
+            raise TimeoutError
+        task.result()
+    finally:
+        for _ in range(CANCELLATIONS_MAX):
+            if task.done():
+                break
+            task.cancel()
+            await asyncio.wait([task], timeout=0.05)
 
 
 def parse_headers(lines: bytes) -> dict[str, str]:

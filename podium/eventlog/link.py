@@ -13,7 +13,7 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
-from podium.eventlog.client import DirectClient
+from podium.eventlog.client import DirectClient, within
 from podium.eventlog.exchanges import (
     ApiError,
     Denied,
@@ -253,24 +253,23 @@ class Link:
 
     async def _connect(self, options: dict[str, Any], timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._client.connect(
-                    **options,
-                    max_outstanding_pings=2,
-                    # The client gives up after 60 attempts by itself; here whoever waits decides how long.
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # only ever added and slept
-                    pending_size=PENDING_BYTES_MAX,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                    closed_cb=self._on_closed,
-                )
-                self._exchanges.inbox = self._client.new_inbox()
-                await self._around.enter_async_context(
-                    self._subscribed(f"{self._exchanges.inbox}.*", self._exchanges.answered)
-                )
-                await self.settle()
+            connecting = self._client.connect(
+                **options,
+                max_outstanding_pings=2,
+                # The client gives up after 60 attempts by itself; here whoever waits decides how long.
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # only ever added and slept
+                pending_size=PENDING_BYTES_MAX,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                closed_cb=self._on_closed,
+            )
+            await within(timeout_s, connecting)
+            self._exchanges.inbox = self._client.new_inbox()
+            answers = self._subscribed(f"{self._exchanges.inbox}.*", self._exchanges.answered)
+            await self._around.enter_async_context(answers)
+            await self.settle()
         except TimeoutError:
             last = self._client.last_error
             raise NotConnected(f"no NATS server took the connection within {timeout_s} s: {last}") from None

@@ -20,7 +20,7 @@ class Proxy:
 
     Attributes:
         deaf: answers of the server are thrown away.
-        hanging: nothing is taken from anybody, as from a stopped server.
+        hanging: nothing passes in either direction until it ends, as with a stopped server.
         holding: what clients send is kept back; `release` delivers it, also after the client has gone.
         cut_after: bytes from clients until every connection is cut in the middle of whatever is being sent.
     """
@@ -101,8 +101,14 @@ class Proxy:
         if connection not in self._orphans:
             server.transport.abort()
 
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        chunk = await reader.read(65_536)
+        while self.hanging:
+            await asyncio.sleep(0.005)
+        return chunk
+
     async def _upward(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        while not self.hanging and (chunk := await reader.read(65_536)):
+        while chunk := await self._read(reader):
             if self.cut_after is not None:
                 chunk, self.cut_after = chunk[: self.cut_after], self.cut_after - len(chunk)
                 if self.cut_after <= 0:
@@ -116,14 +122,12 @@ class Proxy:
                 continue
             connection.server.write(chunk)
             await connection.server.drain()
-        while self.hanging:
-            await asyncio.sleep(0.01)
         if connection not in self._orphans:
             connection.server.close()
 
     async def _downward(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        while chunk := await reader.read(65_536):
-            if not self.deaf and not self.hanging and not connection.client.is_closing():
+        while chunk := await self._read(reader):
+            if not self.deaf and not connection.client.is_closing():
                 connection.client.write(chunk)
                 await connection.client.drain()
         connection.client.close()

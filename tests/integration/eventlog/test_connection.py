@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from podium.errors import Unavailable
 from podium.eventlog import EventLog, LogSettings, Role
+from podium.eventlog.client import within
 from podium.eventlog.link import Denied, NoAnswer, NoResponders, NotConnected
 from tests.integration.eventlog.proxy import Proxy
 from tests.integration.eventlog.rig import Broker, new_session_id, single
@@ -42,6 +44,22 @@ async def test_a_wrong_password_is_refused_and_not_tried_for_ever(own_broker: Br
 async def _enter(settings: LogSettings) -> None:
     async with EventLog.connect(settings, Role.GATEWAY):
         pass
+
+
+async def test_work_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    with pytest.raises(TimeoutError):
+        await within(0.01, stubborn())
+    assert swallowed == 3
 
 
 async def test_what_is_denied_fails_at_once_with_the_reason(own_broker: Broker) -> None:
@@ -103,18 +121,19 @@ async def test_a_subscription_hears_everything_from_its_first_moment(own_broker:
 
 
 async def test_who_gives_up_subscribing_harms_nobody(own_broker: Broker) -> None:
-    server = own_broker.servers[0]
-    async with own_broker.connect(Role.GATEWAY) as gateway:
-        for _ in range(5):
-            server.signal(signal.SIGSTOP)
-            subscribing = asyncio.create_task(gateway.link.subscribe("live.>", lambda _: None).__aenter__())
-            await asyncio.sleep(0.02)
-            subscribing.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await subscribing
-            server.signal(signal.SIGCONT)
-            assert (await gateway.tail(new_session_id())).position == 0
-        assert gateway.link.generation == 0
+    async with Proxy.before(own_broker.servers[0].port) as proxy:
+        settings = replace(own_broker.settings(Role.GATEWAY), servers=(proxy.url,))
+        async with EventLog.connect(settings, Role.GATEWAY) as gateway:
+            for _ in range(5):
+                proxy.hanging = True
+                subscribing = asyncio.create_task(gateway.link.subscribe("live.>", lambda _: None).__aenter__())
+                await asyncio.sleep(0.02)
+                subscribing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await subscribing
+                proxy.hanging = False
+                assert (await gateway.tail(new_session_id())).position == 0
+            assert gateway.link.generation == 0
 
 
 async def test_a_failing_handler_ends_nothing_else(own_broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
