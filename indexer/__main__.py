@@ -39,7 +39,7 @@ async def running(settings: IndexerSettings, *, rebuild: bool = False) -> AsyncI
 
     `rebuild`: throw the store away first. Raises StoreUnusable and PodiumError.
     """
-    limits = StoreLimits(memory_bytes=settings.store_memory_mb * MEBIBYTE)
+    limits = StoreLimits(memory_bytes=settings.store_memory_mb * MEBIBYTE, threads=settings.store_threads)
     async with (
         EventLog.connect(log_settings(settings, Role.INDEXER), Role.INDEXER) as log,
         open_store(settings.store_file, limits, rebuild=rebuild) as store,

@@ -13,6 +13,7 @@ class IndexerSettings(ListenSettings):
     listen: str = Field("127.0.0.1:7461", description="HOST:PORT the gateways reach; port 0 = any free one.")
     store_file: Path = Field(Path("podium.duckdb"), description="The projection; may be deleted and is then rebuilt.")
     store_memory_mb: int = Field(1024, ge=128, description="Memory DuckDB may use for the projection, MiB.")
+    store_threads: int = Field(1, ge=1, le=64, description="Threads DuckDB may use for lists, usage and checkpoints.")
     erased_sessions: frozenset[str] = Field(
         frozenset(), description="Sessions (bare UUIDs) whose gaps were erased on purpose and stop nothing."
     )

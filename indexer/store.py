@@ -51,10 +51,10 @@ class StoreUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What the live database may use."""
+    """What the live database may use. A second thread costs every insert of a batch half as much again."""
 
     memory_bytes: int = 1024**3
-    threads: int = 2
+    threads: int = 1
 
 
 class Store:

@@ -44,13 +44,10 @@ def add_message(rows: Rows, at: EventRow, message: e.Message, carry: Carry) -> N
         content.append(value := block_json(block))
         if "truncated" in value:
             rows.shortened.add(at.position)
-        match block.WhichOneof("block"):
-            case "tool_use":
-                rows.tool_uses.append(_tool_use(at, block.tool_use))
-            case "tool_result":
-                rows.tool_results.append(_tool_result(at, block.tool_result))
-            case _:
-                pass
+        if value["type"] == "tool_use":
+            rows.tool_uses.append(_tool_use(at, block.tool_use))
+        elif value["type"] == "tool_result":
+            rows.tool_results.append(_tool_result(at, block.tool_result))
     role = ROLES.get(message.role, "system")
     model = message.model or None
     if role == "assistant" and model and not at.parent_tool_use_id:

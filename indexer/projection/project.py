@@ -100,7 +100,7 @@ def project(
 
 
 def _add(rows: Rows, append: Append, carry: Carry, *, gaps_allowed: bool) -> None:
-    position = append.position
+    position, session_id = append.position, append.session_id
     events = append.events
     # An append is one moment, said in each of its events.
     recorded_at = micros(events[0].recorded_at) if events else 0
@@ -110,7 +110,7 @@ def _add(rows: Rows, append: Append, carry: Carry, *, gaps_allowed: bool) -> Non
             raise RevisionGap(append.session_id, position=position, expected=carry.revision + 1, found=revision)
         carry.revision = revision
         row = EventRow(
-            append.session_id,
+            session_id,
             revision,
             position,
             event.id,
