@@ -6,8 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import orjson
 import podium
 from podium.cli import home
 from podium.cli.client import Client
+from podium.cli.findings import Finding, Level
 from podium.cli.stack.process import service_environment
 from podium.errors import PodiumError
 from podium.eventlog.serverconfig import ServerError
@@ -28,26 +28,6 @@ ANSWER_S_MAX = 5.0
 FREE_BYTES_MIN = 2 * 1024**3
 GIB = 1024**3
 AGENTS = "agents"
-
-
-class Level(Enum):
-    """How a finding is meant."""
-
-    OK = "ok"
-    HINT = "hint"
-    """Works, but somebody may want to do something."""
-    BROKEN = "broken"
-    """`podium up` or `podium run` cannot work like this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
 
 
 async def checkup(data: Path | None, environment: dict[str, str]) -> AsyncIterator[Finding]:

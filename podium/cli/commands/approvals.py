@@ -15,7 +15,7 @@ from podium.cli.answering import resolve
 from podium.cli.client import Client
 from podium.cli.flow import printable
 from podium.cli.options import Data, Json
-from podium.errors import InvalidArgument, NotFound
+from podium.errors import FailedPrecondition, InvalidArgument, NotFound
 from podium.v1 import session_pb2
 from podium.v1 import session_service_pb2 as api
 
@@ -133,20 +133,25 @@ def _outcome(approval: api.Approval) -> str:
 
 
 async def _found(client: Client, typed: str) -> api.Approval:
-    """Return the question that is meant. Raises NotFound, InvalidArgument when several begin so."""
+    """Return the open question that is meant.
+
+    Raises NotFound, InvalidArgument when several begin so, FailedPrecondition when it is settled.
+    """
     text = typed.lower()
     if len(text) < PREFIX_LENGTH_MIN:
         raise InvalidArgument("ID", found=typed, expected=f"at least {PREFIX_LENGTH_MIN} characters of a question's id")
     # Settled ones too: who comes late shall read how it was settled, not that there is no such question.
-    listed = await _listed(client, "", settled=False) or []
-    found = [one for one in listed if one.id.startswith(text)]
-    if not found:
-        found = [one for one in await _listed(client, "", settled=True) if one.id.startswith(text)]
+    found: list[api.Approval] = []
+    for settled in (False, True):
+        found = found or [one for one in await _listed(client, "", settled=settled) if one.id.startswith(text)]
     if not found:
         raise NotFound("APPROVAL_NOT_FOUND", f"no question begins with {typed!r}", approval=typed)
     if len(found) > 1:
         several = ", ".join(one.id for one in found[:5])
         raise InvalidArgument("ID", found=typed, expected=f"one question; {len(found)} begin so: {several}")
+    if found[0].HasField("resolution"):
+        message = f"the question was settled before: {_outcome(found[0])}"
+        raise FailedPrecondition("APPROVAL_SETTLED", message, approval=found[0].id)
     return found[0]
 
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from podium.cli import output
-from podium.cli.demo.demo import demo as run_demo
-from podium.cli.demo.verdict import Findings
 from podium.cli.failures import CliError, Exit
+
+if TYPE_CHECKING:
+    from podium.cli.demo.verdict import Findings
 
 DEMO_S_MAX = 180.0
 
@@ -33,6 +34,8 @@ def demo(
     except TimeoutError:
         message = f"the demo was not done after {DEMO_S_MAX:.0f} s"
         raise CliError("DEMO_TIMED_OUT", message, "Try again on a machine that is less busy.") from None
+    except asyncio.CancelledError:
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if findings.failed:
         for promise in findings.failed:
             console.print(f"[bad]✗[/] this did not hold: {escape(promise)}")
@@ -42,7 +45,10 @@ def demo(
     )
 
 
-async def _bounded(*, keep: bool) -> Findings:
+async def _bounded(*, keep: bool) -> "Findings":
+    # What the other commands do not need takes half a second to import.
+    from podium.cli.demo.demo import demo as run_demo  # noqa: PLC0415
+
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGHUP):

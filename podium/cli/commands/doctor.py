@@ -7,8 +7,8 @@ import typer
 from rich.markup import escape
 
 from podium.cli import output
-from podium.cli.checkup import Finding, Level, checkup
 from podium.cli.failures import Exit
+from podium.cli.findings import Finding, Level
 from podium.cli.options import Data, Json
 
 _MARKS = {Level.OK: "[good]✔[/]", Level.HINT: "[warn]![/]", Level.BROKEN: "[bad]✗[/]"}
@@ -36,6 +36,9 @@ def doctor(as_json: Json = False, data: Data = None) -> None:
 
 
 async def _findings(data: Data, *, show: bool) -> list[Finding]:
+    # What the other commands do not need takes half a second to import.
+    from podium.cli.checkup import checkup  # noqa: PLC0415
+
     console, findings = output.console(), []
     async for finding in checkup(data, dict(os.environ)):
         findings.append(finding)

@@ -65,7 +65,7 @@ def test_a_turn_shows_what_was_said_and_done(home: Home) -> None:
     ]
     places = [said.index(part) for part in parts]
     assert places == sorted(places)
-    assert said.count("I will write hello-podium.txt and read it back.") == 2, "the thinking and the answer, once each"
+    assert said.count("I will write hello-podium.txt and read it back.") == 1
     assert (home.work / "hello-podium.txt").read_text() == "written by the real Bash tool\n"
 
 
@@ -348,7 +348,7 @@ def test_mistakes_are_told_without_a_traceback(home: Home) -> None:
         (["show", "ffff"], 5, "SESSION_NOT_FOUND"),
         (["show", "x"], 2, "INVALID_FIELD"),
         (["sql", "DROP TABLE sessions"], 2, "SQL_REFUSED"),
-        (["run", "--workspace", "no-such-name", "Hello"], 5, "WORKSPACE_UNKNOWN"),
+        (["run", "--workspace", "no-such-name", "Hello"], 5, "NO_ELIGIBLE_RUNNER"),
         (["ls", "--bogus"], 2, "No such option"),
     ]
     for arguments, code, reason in cases:
