@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from indexer.projection import facts, words
+from indexer.projection import facts, turns, words
 from indexer.projection.carry import Carry
 from indexer.projection.facts import micros
 from indexer.projection.rows import EventRow, Rows
@@ -137,17 +137,17 @@ def _add_fact(rows: Rows, at: EventRow, event: Event, carry: Carry) -> None:  # 
         case "usage":
             facts.add_usage(rows, at, event.usage, carry)
         case "turn_requested":
-            facts.add_turn_request(rows, at, event.turn_requested)
+            turns.add_turn_request(rows, at, event.turn_requested)
         case "turn_cancelled":
-            facts.add_turn_cancelled(rows, at, event.turn_cancelled)
+            turns.add_turn_cancelled(rows, at, event.turn_cancelled)
         case "turn_started":
-            facts.add_turn_start(rows, at, event.turn_started, carry)
+            turns.add_turn_start(rows, at, event.turn_started, carry)
         case "turn_ended":
-            facts.add_turn_end(rows, at, event.turn_ended, carry)
+            turns.add_turn_end(rows, at, event.turn_ended, carry)
         case "approval_requested":
-            facts.add_approval_request(rows, at, event.approval_requested)
+            turns.add_approval_request(rows, at, event.approval_requested)
         case "approval_resolved":
-            facts.add_approval_resolution(rows, at, event.approval_resolved)
+            turns.add_approval_resolution(rows, at, event.approval_resolved)
         case "runner_attached":
             facts.add_attached(rows, at, event.runner_attached)
         case "runner_detached":

@@ -1,4 +1,4 @@
-"""The store: owns the live DuckDB file, and is the one file of the service that imports duckdb for it.
+"""The live DuckDB file while it is open: one writer, a few readers, and copies.
 
 One thread writes (`commit`, `quiesced`, `carries`), a few read; DuckDB's snapshots keep them apart. Rows and the
 position of the log they come from are in one transaction, so a crash at any moment neither loses nor doubles a row.
@@ -9,14 +9,13 @@ import contextlib
 import errno
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from indexer import schema, views
+from indexer import schema
 from indexer.projection.carry import Carry
 from indexer.projection.project import Projected
 from indexer.projection.rows import TABLES
@@ -43,18 +42,6 @@ class StoreFailed(Exception):
         """Keep what was tried and the first line of what DuckDB says."""
         self.fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
         super().__init__(f"DuckDB failed while {doing}: {str(error).partition(chr(10))[0][:500]}")
-
-
-class StoreUnusable(Exception):
-    """The file cannot be opened: another process has it, or it is no store of Podium's."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """What the live database may use. A second thread costs every insert of a batch half as much again."""
-
-    memory_bytes: int = 1024**3
-    threads: int = 1
 
 
 class Store:
@@ -214,78 +201,6 @@ class Store:
         while not self._cursors.empty():
             self._cursors.get_nowait().close()
         self._connection.close()
-
-
-@contextlib.asynccontextmanager
-async def open_store(
-    path: Path, limits: StoreLimits | None = None, *, rebuild: bool = False
-) -> AsyncIterator[Store]:  # fmt: skip
-    """Yield the store at `path`, made empty when there is none, when its tables are of another version, or on demand.
-
-    Whoever feeds it starts after `Store.position`; an empty one is rebuilt by reading the log from its beginning.
-    Raises StoreUnusable.
-    """
-    connection, position = await asyncio.to_thread(_open, path, limits or StoreLimits(), rebuild=rebuild)
-    store = Store(path, connection, position)
-    try:
-        yield store
-    finally:
-        await asyncio.shield(store.close())
-
-
-def _open(path: Path, limits: StoreLimits, *, rebuild: bool) -> tuple[duckdb.DuckDBPyConnection, int]:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    connection = _connect(path, limits)
-    version, position = _meta(connection)
-    if version == schema.SCHEMA_VERSION and not rebuild:
-        return connection, position
-    if version is not None:
-        connection.close()
-        _delete(path)
-        connection = _connect(path, limits)
-    connection.execute("BEGIN")
-    for statement in (*schema.ddl(), *views.ddl()):
-        connection.execute(statement)
-    connection.execute("INSERT INTO core.meta VALUES (?, 0)", [schema.SCHEMA_VERSION])
-    connection.execute("COMMIT")
-    return connection, 0
-
-
-def _connect(path: Path, limits: StoreLimits) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "checkpoint_threshold": CHECKPOINT_AT,
-        "memory_limit": f"{limits.memory_bytes // 1024}KiB",
-        "threads": limits.threads,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "python_enable_replacements": False,
-    }
-    try:
-        connection = duckdb.connect(str(path), config=config)
-        connection.execute("SET TimeZone = 'UTC'")
-    except duckdb.Error as error:
-        raise StoreUnusable(
-            f"{path} cannot be opened: {str(error).partition(chr(10))[0][:500]}; when no other indexer uses it, "
-            "build it anew from the log: python -m indexer --rebuild"
-        ) from error
-    return connection
-
-
-def _meta(connection: duckdb.DuckDBPyConnection) -> tuple[int | None, int]:
-    """Return the version of the tables and the position; None and 0 for a new file, version 0 for a foreign one."""
-    tables = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
-    if not tables:
-        return None, 0
-    if ("core.meta",) not in tables:
-        return 0, 0
-    version, position = connection.execute("SELECT schema_version, position FROM core.meta").fetchall()[0]
-    return int(version), int(position)
-
-
-def _delete(path: Path) -> None:
-    # The WAL first: without its database it means nothing, while a new database must never meet an old WAL.
-    for file in (path.with_name(f"{path.name}.wal"), path):
-        file.unlink(missing_ok=True)
 
 
 def _fetched(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
