@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.messages import message_json, result_json
@@ -132,7 +132,9 @@ def test_an_attachment_that_is_no_picture_is_a_document_with_its_title() -> None
 
 
 def test_a_shortened_block_says_how_long_the_whole_is() -> None:
-    block = c.ContentBlock(text=c.TextBlock(text="the beginning"), full=c.Blob(object="o", size_bytes=70_000, sha256=b"\xab"))
+    block = c.ContentBlock(
+        text=c.TextBlock(text="the beginning"), full=c.Blob(object="o", size_bytes=70_000, sha256=b"\xab")
+    )
     assert only_block(block) == {
         "type": "text",
         "text": "the beginning",
@@ -174,6 +176,7 @@ def test_numbers_in_arguments_keep_every_digit() -> None:
     assert b"123456789012345678901234567890" in message_json(event)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_any_text_comes_back_as_it_was(said: str, output: str, arguments: str) -> None:
     try:

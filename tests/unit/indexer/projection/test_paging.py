@@ -5,7 +5,7 @@ import contextlib
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import paging
@@ -15,6 +15,7 @@ from podium.v1 import session_service_pb2 as api
 REQUEST = api.ListSessionsRequest(provider="claude", labels={"a": "1", "b": "2"})
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=100))
 def test_a_token_brings_back_where_the_page_ended(number: int, name: str) -> None:
     token = paging.token(REQUEST, [number, name])
@@ -56,6 +57,7 @@ def test_a_token_that_is_none_is_refused(token: str) -> None:
         paging.key(REQUEST, token, int, str)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_breaks_it(token: str) -> None:
     with contextlib.suppress(InvalidArgument):

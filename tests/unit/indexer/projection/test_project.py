@@ -5,7 +5,7 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.projection.carry import Carry
@@ -89,6 +89,7 @@ def test_usage_that_the_provider_does_not_tell_is_null() -> None:
     assert rows.messages[-1].content == f'{{"type":"result","session_id":"{SESSION}","usage":null}}'.encode()
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, len(WHOLE.appends))))
 def test_the_batches_make_no_difference(ends: set[int]) -> None:
     assert in_batches(WHOLE.appends, sorted(ends)) == in_batches(WHOLE.appends, [])
