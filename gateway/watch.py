@@ -9,15 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
+from gateway.pieces import RESPONSE_BYTES_MAX, Piece, Runs, grouped
 from podium.errors import OutOfRange, ResourceExhausted, session_not_found
 from podium.eventlog import EventLog, StoredAppend
 from podium.v1 import event_pb2
 from podium.v1 import session_service_pb2 as api
 
 WATCHER_BYTES_MAX = 4 * 1024 * 1024
-RESPONSE_BYTES_MAX = 1024 * 1024
 DELTAS_MAX = 1000
 WATCHES_MAX = 2000
 HEARTBEAT_S_DEFAULT = 15
@@ -71,15 +70,6 @@ class _Inbox:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Events that follow the ones before without a gap: serialised as `repeated Event events = 1`."""
-
-    events_bytes: bytes
-    first_revision: int
-    last_revision: int
-
-
 class Watches:
     """All watches of one gateway."""
 
@@ -87,6 +77,7 @@ class Watches:
         """Take the log, connected as gateway."""
         self._log = log
         self._inboxes: dict[str, set[_Inbox]] = {}
+        self._runs = Runs()
         self._count = 0
 
     async def run(self) -> None:
@@ -96,6 +87,7 @@ class Watches:
             async for batch in live:
                 if live.missed != missed:
                     missed = live.missed
+                    self._runs.clear()
                     for inboxes in self._inboxes.values():
                         for inbox in inboxes:
                             inbox.lose()
@@ -111,7 +103,7 @@ class Watches:
 
     async def _events_of(self, session_id: str, after_revision: int) -> AsyncGenerator[event_pb2.Event, None]:
         async with self._joined(session_id) as inbox:
-            follower = _Follower(self._log, session_id, after_revision, inbox)
+            follower = _Follower(self._log, self._runs, session_id, after_revision, inbox)
             while True:
                 async for piece in follower.pieces():
                     for event in event_pb2.Append.FromString(piece.events_bytes).events:
@@ -123,7 +115,7 @@ class Watches:
         """Yield serialised WatchSessionResponses: history after a revision, then live, with heartbeats."""
         heartbeat_s = min(request.heartbeat_s or HEARTBEAT_S_DEFAULT, HEARTBEAT_S_MAX)
         async with self._joined(session_id, deltas=request.include_deltas) as inbox:
-            follower = _Follower(self._log, session_id, request.after_revision, inbox)
+            follower = _Follower(self._log, self._runs, session_id, request.after_revision, inbox)
             announced = False
             while True:
                 async for piece in follower.pieces():
@@ -190,8 +182,9 @@ class Watches:
 class _Follower:
     """Walks one session from a revision on: history first, live after it, history again after a loss."""
 
-    def __init__(self, log: EventLog, session_id: str, after_revision: int, inbox: _Inbox) -> None:
+    def __init__(self, log: EventLog, runs: Runs, session_id: str, after_revision: int, inbox: _Inbox) -> None:
         self._log = log
+        self._runs = runs
         self._session_id = session_id
         self._inbox = inbox
         self.sent = after_revision
@@ -205,13 +198,20 @@ class _Follower:
             raise ResourceExhausted("WATCHER_TOO_SLOW", message, resume_revision=self.sent)
         if not self._live or self._inbox.incomplete or self._inbox.overflowed:
             self._inbox.incomplete = self._inbox.overflowed = False
-            async for piece in _grouped(self._new(self._history())):
+            async for piece in grouped(self._new(self._history())):
                 yield piece
             self._live = True
-        async for piece in _grouped(self._new(_each(self._inbox.take()))):
-            yield piece
+        taken = self._inbox.take()
+        run = self._runs.joined(taken)
+        if run and run[0].first_revision == self.sent + 1:
+            self.sent, self._position = run[-1].last_revision, taken[-1].position
+            for piece in run:
+                yield piece
+        else:
+            async for piece in grouped(self._new(_each(taken))):
+                yield piece
         if self._inbox.incomplete:
-            async for piece in _grouped(self._new(self._history())):
+            async for piece in grouped(self._new(self._history())):
                 yield piece
             self._inbox.incomplete = False
 
@@ -259,25 +259,6 @@ class _Follower:
 async def _each(appends: list[StoredAppend]) -> AsyncIterator[StoredAppend]:
     for stored in appends:
         yield stored
-
-
-async def _grouped(pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    """Join pieces until the next one would make more than RESPONSE_BYTES_MAX of them."""
-    group: list[Piece] = []
-    size = 0
-    async for piece in pieces:
-        if group and size + len(piece.events_bytes) > RESPONSE_BYTES_MAX:
-            yield _joined_pieces(group)
-            group, size = [], 0
-        group.append(piece)
-        size += len(piece.events_bytes)
-    if group:
-        yield _joined_pieces(group)
-
-
-def _joined_pieces(group: list[Piece]) -> Piece:
-    joined = b"".join(piece.events_bytes for piece in group)
-    return Piece(joined, group[0].first_revision, group[-1].last_revision)
 
 
 def _heartbeat(newest: int) -> bytes:
