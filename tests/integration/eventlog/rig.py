@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -237,12 +238,12 @@ async def leader_of(broker: Broker) -> EmbeddedServer:
 def broken_promises(appends: Sequence[StoredAppend]) -> list[str]:
     """Return what is wrong with a session as it lies on the log: every invariant the log promises."""
     events = [(stored, event) for stored in appends for event in stored.events]
-    ids = [event.id for _, event in events]
+    ids = Counter(event.id for _, event in events)
     return [
         *_wrong_revisions(appends),
         *_wrong_places(appends),
         *_wrong_epochs(events),
-        *(f"{event_id} is there twice" for event_id in set(ids) if ids.count(event_id) > 1),
+        *(f"{event_id} is there twice" for event_id, times in ids.items() if times > 1),
         *(
             f"{stored}: revision {event.revision} is not later than the one before"
             for (_, before), (stored, event) in pairwise(events)
