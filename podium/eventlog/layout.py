@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from podium import names
@@ -12,6 +13,8 @@ APPEND_BYTES_MAX = 1024 * 1024
 """Largest message on EVENTS, headers included."""
 
 STREAM_NOT_FOUND = 10059
+SUBJECTS_KEPT = 4096
+"""A partition is a sum over the id's bytes, and every append and read of a session asks for it."""
 _S = 1_000_000_000
 _DAY_S = 24 * 3600
 
@@ -36,6 +39,7 @@ class LogUnusable(Exception):
     """A stream is missing or configured in a way that could lose or mix up facts."""
 
 
+@lru_cache(maxsize=SUBJECTS_KEPT)
 def events_subject(session_id: str) -> str:
     """Return where the session's facts are appended: events.{partition}.{session}."""
     return f"events.{names.partition(session_id)}.{session_id}"

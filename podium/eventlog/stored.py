@@ -12,6 +12,7 @@ Podium-Workspace, Podium-Kinds (names of the fields of Event.body, sorted, witho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from podium.eventlog.layout import APPEND_BYTES_MAX
@@ -153,11 +154,16 @@ def encode(events: Sequence[Event], state: SessionState) -> tuple[dict[str, str]
         _EVENTS_LENGTH: str(len(events_part)),
         _FIRST: str(events[0].revision),
         _LAST: str(events[-1].revision),
-        _PROVIDER: quote(state.session.provider, safe=_UNQUOTED),
-        _WORKSPACE: quote(state.session.workspace, safe=_UNQUOTED),
+        _PROVIDER: _quoted(state.session.provider),
+        _WORKSPACE: _quoted(state.session.workspace),
         _KINDS: ",".join(sorted({event.WhichOneof("body") or "" for event in events})),
     }
     return headers, payload
+
+
+@lru_cache(maxsize=1024)
+def _quoted(name: str) -> str:
+    return quote(name, safe=_UNQUOTED)
 
 
 def field(number: int, content: bytes) -> bytes:
