@@ -184,7 +184,7 @@ async def serving(
     )
     for add in services.values():
         add(server)
-    healthy = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in the stubs
+    healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
