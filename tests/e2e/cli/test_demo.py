@@ -52,7 +52,8 @@ def test_a_demo_that_fails_says_which_service_said_what(tmp_path: Path) -> None:
         command.until("Podium is ready")
         children(command.process.pid)["gateway"].kill()
         assert command.ends() not in (0, None)
-    assert "NOT_RUNNING" in command.said
+    # The call meets a closed port, or the gateway is back too late for the demo: either way it says so and fails.
+    assert "NOT_RUNNING" in command.said or "DEMO_FAILED" in command.said
     assert "gateway said last:" in command.said
     assert '"serving"' in command.said
     assert {path.name for path in home.folder.iterdir()} == {"work", command.output.name}
