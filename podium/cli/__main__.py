@@ -21,10 +21,6 @@ def main() -> int:
         return failures.exit_code(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has read enough (`podium log tail | head`); nothing more may be written at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     return Exit.OK
 
 

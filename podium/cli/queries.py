@@ -57,7 +57,7 @@ def show(reader: Any, console: Console) -> int:
     """Print an answer as a table and return how many rows it has."""
     columns = list(reader.schema.names)
     values = [[row[column] for column in columns] for row in _rows(reader)]
-    console.print(tables.rows(columns, values))
+    console.print(tables.rows(columns, values, width=console.width))
     return len(values)
 
 

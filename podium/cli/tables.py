@@ -20,12 +20,15 @@ from podium.v1 import analytics_service_pb2, session_pb2
 
 SHORT_ID = 8
 CELL_LENGTH_MAX = 200
+READABLE_WIDTH = 24
+NULL = "null"
+TITLE_WIDTH_MIN = 16
 _STATUS = {"idle": "", "running": "good", "error": "bad"}
 
 
 def table(*columns: str, right: Sequence[str] = (), keep: Sequence[str] = ()) -> Table:
     """Return an empty table; `right` are aligned so, `keep` are never wrapped."""
-    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         made.add_column(
             column,
@@ -39,9 +42,10 @@ def table(*columns: str, right: Sequence[str] = (), keep: Sequence[str] = ()) ->
 def sessions(listed: Iterable[session_pb2.Session], *, now: datetime) -> Table:
     """Return sessions, one a line."""
     made = table(
-        "id", "title", "status", "model", "workspace", "turns", "messages", "tokens", "context", "updated",
-        right=("turns", "messages", "tokens", "context"), keep=("id", "status", "updated"),
+        "id", "title", "status", "model", "workspace", "messages", "tokens", "context", "updated",
+        right=("messages", "tokens", "context"), keep=("id", "status", "updated"),
     )  # fmt: skip
+    made.columns[1].min_width = TITLE_WIDTH_MIN
     for one in listed:
         tokens = one.tokens.input_tokens + one.tokens.output_tokens
         made.add_row(
@@ -50,7 +54,6 @@ def sessions(listed: Iterable[session_pb2.Session], *, now: datetime) -> Table:
             status(one),
             one.model or one.resolved_model or one.provider,
             one.workspace,
-            f"{one.turn_count:,}",
             f"{one.message_count:,}",
             f"{tokens:,}" if tokens else "",
             f"{one.context_used_percent:.0f} %" if one.HasField("context_used_percent") else "",
@@ -97,17 +100,40 @@ def _figures(rows: Sequence[analytics_service_pb2.UsageRow]) -> list[str]:
     return [*(f"{mark}{figure:,}" for figure in sums), f"${sum(known) / 1_000_000:.4f}" if known else "unknown"]
 
 
-def rows(columns: Sequence[str], values: Iterable[Sequence[Any]]) -> Table:
-    """Return the rows of a query."""
-    listed = [list(row) for row in values]
+def rows(columns: Sequence[str], values: Iterable[Sequence[Any]], *, width: int) -> Table:
+    """Return the rows of a query: one a line, or one column a line when they would not fit into `width`."""
+    values = [list(row) for row in values]
+    listed = [[cell(value) for value in row] for row in values]
+    if listed and _width(columns, listed) > width:
+        return _upright(columns, listed)
     numeric = [
-        column
+        escape(column)
         for place, column in enumerate(columns)
-        if listed and all(row[place] is None or _is_number(row[place]) for row in listed)
+        if values and all(row[place] is None or _is_number(row[place]) for row in values)
     ]
-    made = table(*(escape(column) for column in columns), right=[escape(column) for column in numeric])
+    made = table(*(escape(column) for column in columns), right=numeric)
     for row in listed:
-        made.add_row(*(cell(value) for value in row))
+        made.add_row(*row)
+    return made
+
+
+def _width(columns: Sequence[str], listed: Sequence[Sequence[Text]]) -> int:
+    """Return how wide a table must be for its columns to be told apart."""
+    widest = [max(row[place].cell_len for row in listed) for place in range(len(columns))]
+    return sum(max(len(column), min(size, READABLE_WIDTH)) + 2 for column, size in zip(columns, widest, strict=True))
+
+
+def _upright(columns: Sequence[str], listed: Sequence[Sequence[Text]]) -> Table:
+    """Return a table with one column of the answer a line; what is null is left out."""
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    made.add_column(style="detail", no_wrap=True)
+    made.add_column(overflow="fold")
+    for number, row in enumerate(listed, start=1):
+        if number > 1:
+            made.add_row()
+        for column, value in zip(columns, row, strict=True):
+            if value.plain != NULL:
+                made.add_row(escape(column), value)
     return made
 
 
@@ -118,7 +144,7 @@ def _is_number(value: Any) -> bool:
 def cell(value: Any) -> Text:
     """Return a value as people read it: one line, long text cut."""
     if value is None:
-        return Text("null", style="detail")
+        return Text(NULL, style="detail")
     if isinstance(value, datetime):
         text = value.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
     elif isinstance(value, bool):
