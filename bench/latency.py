@@ -43,19 +43,21 @@ async def watched(whole: Stage, what: str, sessions: int, seconds: float, refere
     # The first second warms everything up.
     await asyncio.sleep(1)
     watching.service.send(signal.SIGUSR1)
+    gateway_cpu_s, nats_cpu_s = whole.parts["gateway"].cpu_s(), whole.nats_cpu_s()
     done = await load.service.said("done", seconds + 60)
+    gateway_cpu_s, nats_cpu_s = whole.parts["gateway"].cpu_s() - gateway_cpu_s, whole.nats_cpu_s() - nats_cpu_s
     watching.service.send(signal.SIGTERM)
     counted = await watching.service.said("counted")
     found = counted["delays_ms"]
     assert isinstance(found, dict)
     rate = float(str(done["events"])) / float(str(done["seconds"]))
+    cpu = f"cores: writers {float(str(done['cpu_s'])) / float(str(done['seconds'])):.2f}, "
+    cpu += f"log {nats_cpu_s / seconds:.2f}, gateway {gateway_cpu_s / seconds:.2f}"
+    seen = f"{int(found['number']):,} events at {rate:.0f}/s, worst {found['worst']:.0f} ms"
     lines = []
     for percent, aim in AIMS_MS.items():
         value = float(found[f"p{percent}"])
         ratio = value / reference.value if percent == 50 else None
-        note = (
-            f"{int(found['number']):,} events at {rate:.0f}/s, worst {found['worst']:.0f} ms" if percent == 99 else ""
-        )
         lines.append(
             Line(
                 f"{what}, p{percent}",
@@ -65,7 +67,7 @@ async def watched(whole: Stage, what: str, sessions: int, seconds: float, refere
                 ratio,
                 f"<= {aim:g} ms",
                 value <= aim,
-                note,
+                seen if percent == 99 else cpu,
             )
         )
     await watching.stop()

@@ -34,7 +34,7 @@ async def end_to_end(whole: Stage, seconds: float, plain: Line, bare: Line) -> l
     async with whole.client() as client:
         sessions = await client.make_sessions(SESSIONS)
         load = await whole.load(
-            Orders(sessions, batch=BATCH, event_bytes=EVENT_BYTES, seconds=seconds, waits=True), name="load"
+            Orders(sessions, batch=BATCH, event_bytes=EVENT_BYTES, seconds=seconds, prepared=True, waits=True)
         )
         service = load.service
         assert service is not None

@@ -59,7 +59,11 @@ async def beside(
     note = f"median of the pairs' ratios {paired:.3f}; "
     note += f"p90 {percentile(podium_ms, 90):.0f} to {percentile(bare_ms, 90):.0f} ms"
     name, ratio = against(value, reference)
-    return [reference, Line(f"Podium, {what}, p50", value, "ms", name, ratio, f"<= {AIM} x", ratio <= AIM, note)]
+    return [
+        reference,
+        Line(f"Podium, {what}, p50", value, "ms", name, ratio, f"<= {AIM} x", ratio <= AIM, note),
+        Line("added to the turn", value - reference.value, "ms"),
+    ]
 
 
 async def bare_client(whole: Stage, model: ScriptedModel, scenario: str, prompt: str) -> Part:

@@ -46,12 +46,13 @@ class Speaker:
         self.late_s_max = 0.0
         self._normaliser = Normaliser(lambda native: f"/nowhere/{native}")
         self._padding = "." * max(0, orders.event_bytes - envelope_bytes(writer))
+        self._prepared = list(self._batch()) if orders.prepared else None
 
     async def speak(self, stop: asyncio.Event, interval_s: float) -> None:
         """Write a batch every `interval_s` seconds (0 = as fast as it goes) until told to stop."""
         due = time.monotonic()
         while not stop.is_set():
-            batch = list(self._batch())
+            batch = self._prepared or list(self._batch())
             await self.writer.write(batch)
             self.queued += len(batch)
             self.note_acknowledged()

@@ -26,6 +26,8 @@ class Orders:
         seconds: how long; 0 = until SIGTERM.
         ledger: file to write down what was written and acknowledged; empty = nothing.
         spoken: events come as lines of Claude Code and go through its normaliser.
+        prepared: the same batch is written again and again, made before the clock starts: what is measured begins with
+            the writer. Its numbers repeat, so there is nothing for a ledger.
         waits: starts to write at SIGUSR1, not as soon as it has attached.
     """
 
@@ -36,6 +38,7 @@ class Orders:
     seconds: float = 0.0
     ledger: str = ""
     spoken: bool = False
+    prepared: bool = False
     waits: bool = False
 
     def environment(self) -> dict[str, str]:
