@@ -1,4 +1,4 @@
-"""Figure 6: one session of 3,106 messages: show it, watch it from the start, and go on with it.
+"""Figure 6: a session of 3,106 messages: show it, watch it from the start, and go on with it.
 
 The messages are written by an owner, two to a record, as a client writes them; then the owner leaves. Going on is
 StartTurn with a real runner and the real Claude Code CLI, until a client that watches from the newest revision sees
@@ -21,6 +21,8 @@ from tests.support.load import RUNNER, said, take
 from tests.support.stage import RUNNER_HOST, Client, Stage, stage, until
 
 MESSAGES, TEXT_LENGTH = 3_106, 600
+PAIRS = 3
+"""Sessions of each length: a first turn can be measured once in each."""
 PAGE_SIZE = 1_000
 TURN_S_MAX = 60
 
@@ -31,14 +33,14 @@ async def measure(run: Run) -> list[Line]:
     async with stage(run.folder) as whole, whole.client() as client, whole.connect(Role.RUNNER) as log:
         await whole.gateway()
         await whole.indexer()
-        long, short, first = await client.make_sessions(3, prefix="long")
-        await written(log, long, MESSAGES)
-        for other in (short, first):
-            await written(log, other, 1)
+        warm, *sessions = await client.make_sessions(1 + 2 * PAIRS, prefix="long")
+        shorts, longs = sessions[:PAIRS], sessions[PAIRS:]
+        await asyncio.gather(*(written(log, session, MESSAGES) for session in longs))
+        await asyncio.gather(*(written(log, session, 1) for session in (warm, *shorts)))
         await until(lambda: caught_up(client))
-        lines = await read(client, log, long, times)
-        lines += await got(client, long, short, run.times(200, 20))
-        lines += await gone_on(whole, client, [first, short, long], times)
+        lines = await read(client, log, longs[0], times)
+        lines += await got(client, longs[0], shorts[0], run.times(200, 20))
+        lines += await gone_on(whole, client, warm, list(zip(shorts, longs, strict=True)), times)
     return lines
 
 
@@ -133,44 +135,28 @@ async def watch_all(client: Client, session: str) -> None:
     assert revision >= MESSAGES
 
 
-async def gone_on(whole: Stage, client: Client, sessions: list[str], times: int) -> list[Line]:
-    """Ask two sessions for turns by turns; the first turn of each attaches the runner and starts the client.
+async def gone_on(whole: Stage, client: Client, warm: str, pairs: list[tuple[str, str]], times: int) -> list[Line]:
+    """Ask for turns, a short session's and a long one's by turns; the first turn of each session attaches the runner.
 
-    Before them a session warms the runner up.
+    Before all, a session warms the runner up.
     """
-    warm, short, long = sessions
-    script = Script([Reply(text="Done.")])
-    first: dict[str, float] = {}
-    later: dict[str, list[float]] = {long: [], short: []}
-    async with ScriptedModel(script) as model:
+    first: tuple[list[float], list[float]] = [], []
+    later: tuple[list[float], list[float]] = [], []
+    async with ScriptedModel(Script([Reply(text="Done.")])) as model:
         await whole.runner("runner", model.url)
         await turn(client, warm, "warm")
-        for number in range(times):
-            for session in (short, long):
-                took_ms = await turn(client, session, f"{session}-{number}")
-                if number == 0:
-                    first[session] = took_ms
-                else:
-                    later[session].append(took_ms)
+        for number in range(1 + times // PAIRS):
+            for pair in pairs:
+                for session, into in zip(pair, later if number else first, strict=True):
+                    into.append(await turn(client, session, f"{session}-{number}"))
         await whole.parts["runner"].stop()
-    short_first = Line("reference: first turn of a session of one message", first[short], "ms")
-    short_later = Line("reference: a later turn of it, p50", median(later[short]), "ms")
-    return [
-        short_first,
-        Line(
-            "resume: StartTurn to the turn's first event, first turn",
-            first[long],
-            "ms",
-            *against(first[long], short_first),
-        ),
-        short_later,
-        Line(
-            "resume: StartTurn to the turn's first event, p50",
-            median(later[long]),
-            "ms",
-            *against(median(later[long]), short_later),
-        ),
-    ]
+    return [*beside("first turn", *first), *beside("a later turn", *later)]
+
+
+def beside(what: str, short_ms: list[float], long_ms: list[float]) -> list[Line]:
+    reference = Line(f"reference: {what} of a session of one message, p50", median(short_ms), "ms")
+    name, value = f"resume: StartTurn to the turn's first event, {what}, p50", median(long_ms)
+    return [reference, Line(name, value, "ms", *against(value, reference), note=f"{len(long_ms)} samples")]
 
 
 async def turn(client: Client, session: str, request_id: str) -> float:
