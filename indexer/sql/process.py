@@ -31,7 +31,7 @@ class WorkerProcess:
         self._process = process
         # asyncio's kill() polls, and a poll that reaps the child leaves asyncio's own watcher with exit code 255.
         # A pidfd neither reaps nor, the child being gone, hits whoever has its pid by then. Linux only.
-        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._pidfd = _pidfd(process.pid)
         self._ready = False
         self._reading = asyncio.Lock()
         self._killed_for: SqlError | None = None
@@ -140,3 +140,12 @@ def worker_environment() -> dict[str, str]:
         # glibc reserves 64 MB of address space per arena, by default up to 8 per core: RLIMIT_AS counts them.
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def _pidfd(pid: int) -> int | None:
+    """Return a pidfd, None where there are none, or when the child has ended and been reaped already."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        return os.pidfd_open(pid)
+    return None

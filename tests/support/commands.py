@@ -179,6 +179,8 @@ class Home:
                 stderr=subprocess.STDOUT,
                 cwd=self.work,
                 env={**self.environment, "PYTHONUNBUFFERED": "1", **environment},
+                # A shell that starts us in the background makes its children ignore Ctrl-C.
+                preexec_fn=_hear_interrupts,  # noqa: PLW1509 - these tests start no threads
             )
         try:
             yield Running(process, output)
@@ -266,3 +268,7 @@ def scripted_model(folder: Path, scenario: str = "samples") -> Iterator[str]:
             yield json.loads(ready.read_text())["url"]
         finally:
             process.terminate()
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

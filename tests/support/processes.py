@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,4 +89,13 @@ def marked_processes(session_id: str) -> list[psutil.Process]:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+    return found
+
+
+def names(session_id: str) -> list[str]:
+    """Return the names of those processes; one that ends meanwhile is not among them."""
+    found = []
+    for process in marked_processes(session_id):
+        with suppress(psutil.NoSuchProcess):
+            found.append(process.name())
     return found

@@ -184,8 +184,10 @@ class Stack:
                 tasks.create_task(self._ready("indexer", readiness.answers(places.indexer)))
                 tasks.create_task(self._ready("gateway", readiness.answers(places.gateway)))
                 tasks.create_task(self._ready("runner", shows))
-        except* (_PortTaken, CliError) as group:
-            raise group.exceptions[0] from None
+        except ExceptionGroup as group:
+            # Not except*: what is raised there is wrapped in a group again.
+            known = [error for error in group.exceptions if isinstance(error, _PortTaken | CliError)]
+            raise (known[0] if known else group) from None
 
     async def _ready(self, name: str, fact: Coroutine[Any, Any, None]) -> None:
         """Return when `fact` has come; raises when the service ends first, or neither happens in time."""

@@ -110,7 +110,7 @@ async def gone(session: str) -> None:
 async def sleeping(session: str) -> None:
     """Wait until both sleeps of the scenario run."""
     async with asyncio.timeout(60):
-        while sum(process.name() == "sleep" for process in processes.marked_processes(session)) < 2:
+        while processes.names(session).count("sleep") < 2:
             await asyncio.sleep(0.05)
 
 
@@ -132,7 +132,7 @@ async def test_a_killed_runner_is_replaced_and_leaves_no_orphan(tmp_path: Path) 
         events = await events_of(podium.log, name)
         assert [event.runner_attached.epoch for event in events if event.HasField("runner_attached")] == [1, 2]
         assert {event.epoch for event in events if event.revision > lost.revision} <= {0, 2}
-        assert not [process for process in processes.marked_processes(session_id(name)) if process.name() == "sleep"]
+        assert "sleep" not in processes.names(session_id(name))
 
 
 async def test_a_turn_that_was_interrupted_ends_so_under_the_next_owner(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_a_suspended_runner_that_wakes_writes_nothing_and_has_no_agent(tmp
         await podium.runner("second")
         (lost,) = await podium.ended(name, 1)
         assert lost.turn_ended.status == s.TURN_STATUS_LOST
-        assert not [process for process in processes.marked_processes(session_id(name)) if process.name() == "sleep"]
+        assert "sleep" not in processes.names(session_id(name))
         first.send(signal.SIGCONT)
         await first.said("fenced")
         answer = await podium.gateway.sessions.RunTurn(
