@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import shlex
 import subprocess
 import sys
 
@@ -278,12 +279,15 @@ async def test_lines_that_cannot_be_read_are_kept_and_hurt_nobody(rig: Rig) -> N
         "[]",
         '{"type": "assistant", "message": 7}',
     ]
-    noisy.write_text(
-        f"#!{sys.executable} -IS\nimport os, sys\n"
+    program = rig.folder / "noisy.py"
+    program.write_text(
+        "import os, sys\n"
         f"for line in {noise!r}:\n    os.write(1, line.encode() + b'\\n')\n"
         f"os.write(1, b'\\xff\\xfe\\n')\n"
         f"os.execv({str(real)!r}, [{str(real)!r}, *sys.argv[1:]])\n"
     )
+    # Not the interpreter's own #! line: its path may have a space.
+    noisy.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(program))} "$@"\n')
     noisy.chmod(0o755)
     outbox = RecordingOutbox()
     async with ScriptedModel(Script([Reply(text="a")])) as model, rig.driver(model, outbox, executable=noisy) as driver:
@@ -305,7 +309,7 @@ async def test_a_full_disk_is_told_and_the_turn_goes_on(rig: Rig) -> None:
         pytest.skip("needs user namespaces to mount a small file system for the client alone")
     real, full = find_executable(None, {}), rig.folder / "full"
     fill = 'mount -t tmpfs -o size=64k tmpfs "$CLAUDE_CONFIG_DIR" && head -c 99999 /dev/zero >"$CLAUDE_CONFIG_DIR/fill"'
-    script = f'({fill}) 2>/dev/null; exec {real} "$@"'
+    script = f'({fill}) 2>/dev/null; exec "{real}" "$@"'
     full.write_text(f'#!/bin/sh\nmkdir -p "$CLAUDE_CONFIG_DIR"\nexec unshare -rm sh -c \'{script}\' sh "$@"\n')
     full.chmod(0o755)
     outbox = RecordingOutbox()
