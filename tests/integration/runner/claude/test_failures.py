@@ -1,8 +1,8 @@
 """Whatever goes wrong, the turn ends with a typed problem and the session can go on."""
 
 import asyncio
-import signal
 import shlex
+import signal
 import subprocess
 import sys
 
