@@ -21,6 +21,8 @@ from podium.v1.event_pb2 import Event
 
 GATEWAY_AWAY_S_MAX = 120.0
 HEARTBEAT_S = 10
+SILENT_S_MAX = 5.0
+"""A turn that has not started after so long says why."""
 BREAKS_MAX = 5
 """Watches in a row that break before they have shown anything new."""
 _TRY_AGAIN = frozenset({"NOT_RUNNING", "WATCHER_TOO_SLOW", "SHUTTING_DOWN", "LOG_UNAVAILABLE", "CANCELLED"})
@@ -79,9 +81,23 @@ async def follow(client: Client, turn: Turn, after_revision: int, view: View) ->
 
 async def until_over(client: Client, turn: Turn, after_revision: int, view: View) -> None:
     """Show the session until the turn is over; says in `turn` how it ended. Raises PodiumError."""
+    started = asyncio.Event()
+    telling = asyncio.create_task(_tell_of_waiting(client, turn, view, started))
+    try:
+        await _shown_to_its_end(client, turn, after_revision, view, started)
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _shown_to_its_end(
+    client: Client, turn: Turn, after_revision: int, view: View, started: asyncio.Event
+) -> None:
     async for answer in watch(client, turn.session, after_revision):
         for event in answer.events:
             view.event(event)
+            if event.turn_id == turn.id and event.HasField("turn_started"):
+                started.set()
             if event.turn_id == turn.id and event.WhichOneof("body") in ("turn_ended", "turn_cancelled"):
                 cancelled = session_pb2.TURN_STATUS_CANCELLED
                 turn.status = event.turn_ended.status if event.HasField("turn_ended") else cancelled
@@ -90,6 +106,23 @@ async def until_over(client: Client, turn: Turn, after_revision: int, view: View
             view.delta(delta)
         if answer.heartbeat.live:
             view.live()
+
+
+async def _tell_of_waiting(client: Client, turn: Turn, view: View, started: asyncio.Event) -> None:
+    """Say what a turn waits for when it does not start: nobody likes an empty screen."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SILENT_S_MAX):
+            await started.wait()
+            return
+    told = await client.call(client.sessions.GetSession, api.GetSessionRequest(name=turn.session))
+    if turn.id not in told.queued_turn_ids:
+        return
+    if told.running_turn_id or turn.id != told.queued_turn_ids[0]:
+        view.notice("it waits for the turns before it")
+    elif told.session.runner:
+        view.notice(f"it waits for a free slot on {told.session.runner}")
+    else:
+        view.notice("no runner has taken it yet; `podium runners` shows who lives")
 
 
 async def watch(

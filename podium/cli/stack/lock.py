@@ -19,8 +19,16 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> Self:
-        """Lock the folder and leave our pid in it; raises CliError DATA_FOLDER_IN_USE with who has it."""
-        descriptor = os.open(self._folder.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make and lock the folder and leave our pid in it.
+
+        Raises CliError DATA_FOLDER_IN_USE with who has it, or DATA_FOLDER_UNUSABLE.
+        """
+        try:
+            self._folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self._folder.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            message = f"{self._folder.path} cannot be used as data folder: {error.strerror or error}"
+            raise CliError("DATA_FOLDER_UNUSABLE", message, "Choose another with --data DIR.") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

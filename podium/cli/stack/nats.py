@@ -3,7 +3,7 @@
 from podium.cli.failures import CliError
 from podium.cli.home import DataFolder
 from podium.cli.stack.secrets import Secrets, share_passwords
-from podium.eventlog import EventLog, Role
+from podium.eventlog import EventLog, LogUnusable, Role
 from podium.eventlog.access import log_settings
 from podium.eventlog.server import EmbeddedServer
 from podium.eventlog.serverconfig import ServerError, ServerSettings
@@ -42,8 +42,12 @@ class Nats:
         assert self._secrets is not None
         share_passwords(self._secrets, self._server.credentials)
         operator = ServiceSettings(nats_url=self._server.url, nats_credentials_file=self._secrets.nats(Role.OPERATOR))
-        async with EventLog.connect(log_settings(operator, Role.OPERATOR), Role.OPERATOR) as log:
-            await log.ensure_streams()
+        try:
+            async with EventLog.connect(log_settings(operator, Role.OPERATOR), Role.OPERATOR) as log:
+                await log.ensure_streams()
+        except LogUnusable as error:
+            advice = "The log was made by another version or by hand; choose another folder with --data."
+            raise CliError("NATS_FAILED", str(error), advice) from error
 
     async def wait(self) -> int:
         """Return the exit status once it has ended."""

@@ -45,8 +45,8 @@ class Secrets:
 
 
 def prepare(folder: DataFolder, user: str) -> Secrets:
-    """Make the data folder, and the tokens that are not there yet; `user` names the one of this machine's user."""
-    for made in (folder.path, folder.secrets, folder.logs, folder.runner, folder.indexer):
+    """Make the services' folders, and the tokens that are not there yet; `user` is the name of the user's."""
+    for made in (folder.secrets, folder.logs, folder.runner, folder.indexer):
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
     secrets = Secrets(folder.secrets)
     _know(secrets.gateway_tokens, auth.entry(user, [auth.Role.ADMIN], _token(folder.token_file)))

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from podium.cli import home
-from podium.cli.failures import CliError
 from podium.cli.home import DataFolder
 from podium.cli.stack import readiness, secrets, settings, supervision
 from podium.cli.stack.addresses import port_in_use, require_free, split
@@ -23,6 +22,7 @@ from podium.cli.stack.lock import FolderLock
 from podium.cli.stack.logs import ServiceLog
 from podium.cli.stack.nats import Nats
 from podium.cli.stack.process import ServiceProcess, service_environment
+from podium.errors import PodiumError
 from podium.eventlog.serverprocess import free_port
 from podium.v1 import runner_pb2
 
@@ -120,8 +120,8 @@ class Stack:
             async with asyncio.TaskGroup() as tasks:
                 for service in kept:
                     tasks.create_task(supervision.keep(service, self._notice), name=f"keep {service.name}")
-        except* CliError as group:
-            raise group.exceptions[0] from None
+        except ExceptionGroup as group:
+            raise _first(group, PodiumError) from None
 
     async def stop(self) -> None:
         """Stop everything in order, each within its grace. May be called twice."""
@@ -145,8 +145,8 @@ class Stack:
 
     async def _start(self) -> None:
         host, port = split(self.options.listen)
-        made = secrets.prepare(self.folder, self.options.user)
         self._lock.take()
+        made = secrets.prepare(self.folder, self.options.user)
         if port:
             require_free(host, port)
         self._notice("starting NATS")
@@ -185,9 +185,7 @@ class Stack:
                 tasks.create_task(self._ready("gateway", readiness.answers(places.gateway)))
                 tasks.create_task(self._ready("runner", shows))
         except ExceptionGroup as group:
-            # Not except*: what is raised there is wrapped in a group again.
-            known = [error for error in group.exceptions if isinstance(error, _PortTaken | CliError)]
-            raise (known[0] if known else group) from None
+            raise _first(group, _PortTaken, PodiumError) from None
 
     async def _ready(self, name: str, fact: Coroutine[Any, Any, None]) -> None:
         """Return when `fact` has come; raises when the service ends first, or neither happens in time."""
@@ -213,3 +211,8 @@ class Stack:
     def _service(self, name: str, given: Mapping[str, str]) -> ServiceProcess:
         log = ServiceLog(self.folder.logs / f"{name}.log", lambda line: self._on_line(name, line))
         return ServiceProcess(name, ["-m", name], service_environment(self.options.environment, given), log)
+
+
+def _first(group: ExceptionGroup[Exception], *kinds: type[Exception]) -> Exception:
+    """Return the first error of these kinds, else the group: `except*` would wrap what it raises in a group again."""
+    return next((error for error in group.exceptions if isinstance(error, kinds)), group)

@@ -7,6 +7,7 @@ from typing import Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from podium.cli.failures import CliError
+from podium.errors import PodiumError
 
 RESTARTS_MAX = 5
 """In a row: a service that then ran for STABLE_S begins with a clean record."""
@@ -46,20 +47,22 @@ async def keep(
 ) -> None:
     """Watch a service that runs, and start it again whenever it ends, until cancelled.
 
-    Raises CliError SERVICE_FAILED when it ended RESTARTS_MAX times without running for `stable_s` in between.
+    Raises CliError SERVICE_FAILED when it ended RESTARTS_MAX times without running for `stable_s` in between, and
+    the PodiumError of its last start when it could not be started so often.
     """
 
     def tell(attempt: RetryCallState) -> None:
         pause = attempt.next_action.sleep if attempt.next_action is not None else 0.0
         error = attempt.outcome.exception() if attempt.outcome is not None else None
-        notice(f"{service.name} {error}; starting it again in {pause:.1f} s")
+        what = error if isinstance(error, Ended) else f"cannot be started: {error}"
+        notice(f"{service.name} {what}; starting it again in {pause:.1f} s")
 
     start: Callable[[], Awaitable[None]] | None = None
     while True:
         attempts = AsyncRetrying(
             stop=stop_after_attempt(RESTARTS_MAX + 1),
             wait=wait_exponential(multiplier=pause_s, max=PAUSE_S_MAX),
-            retry=retry_if_exception_type(Ended),
+            retry=retry_if_exception_type((Ended, PodiumError)),
             before_sleep=tell,
             reraise=True,
         )

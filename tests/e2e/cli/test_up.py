@@ -122,6 +122,28 @@ def test_a_service_that_cannot_start_ends_it_with_the_services_words(tmp_path: P
     assert not _alive_below(home.data)
 
 
+def test_a_service_that_keeps_ending_ends_it_with_a_clear_message(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with up(home) as running:
+        killed = set()
+
+        def is_over() -> bool:
+            if running.command.process.poll() is not None:
+                return True
+            indexer = children(running.command.process.pid).get("indexer")
+            if indexer is not None and indexer.pid not in killed:
+                indexer.kill()
+                killed.add(indexer.pid)
+            return False
+
+        until(is_over, "it gives up")
+        assert running.command.ends() == 1
+        assert "indexer ended with status -9; 5 restarts did not help" in running.command.said
+        assert "SERVICE_FAILED" in running.command.said
+        assert "Traceback" not in running.command.said.split("restarts did not help")[1]
+        assert not any(process.is_running() for process in running.processes.values())
+
+
 def test_being_told_to_stop_ends_everything_and_withdraws_the_address(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with up(home) as running:

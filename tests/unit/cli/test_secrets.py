@@ -59,4 +59,4 @@ def test_all_files_are_for_their_owner_only(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 4 + len(Role)
     assert {path.stat().st_mode & 0o077 for path in files} == {0}
-    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "data" / "secrets").stat().st_mode & 0o077 == 0

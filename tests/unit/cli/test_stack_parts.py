@@ -54,6 +54,12 @@ def test_a_data_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
     FolderLock(folder).take().release()
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CliError, match="cannot be used as data folder: Not a directory"):
+        FolderLock(DataFolder(tmp_path / "file" / "data")).take()
+
+
 def test_children_do_not_inherit_the_lock(tmp_path: Path) -> None:
     lock = FolderLock(DataFolder(tmp_path)).take()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
